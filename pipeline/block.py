@@ -1,0 +1,120 @@
+"""Index boxes and how an array is tiled with them.
+
+A block is the unit of reading, of a task and of a write. Not here: what is read or written.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import product
+
+DEFAULT_BLOCK_BYTES = 128 * 2**20
+
+
+@dataclass(frozen=True, slots=True)
+class Block:
+    """A half-open box of indices, one slice a dim.
+
+    Parameters
+    ----------
+    start, stop : tuple of int
+        First index and one past the last, for every dim.
+
+    Examples
+    --------
+    >>> block = Block((0, 4), (2, 8))
+    >>> block.shape, block.size
+    ((2, 4), 8)
+    """
+
+    start: tuple[int, ...]
+    stop: tuple[int, ...]
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return tuple(stop - start for start, stop in zip(self.start, self.stop, strict=True))
+
+    @property
+    def size(self) -> int:
+        return math.prod(self.shape)
+
+    @property
+    def slices(self) -> tuple[slice, ...]:
+        return tuple(slice(start, stop) for start, stop in zip(self.start, self.stop, strict=True))
+
+    def __str__(self) -> str:
+        inside = ", ".join(f"{start}:{stop}" for start, stop in zip(self.start, self.stop, strict=True))
+        return f"[{inside}]"
+
+
+def tile(shape: tuple[int, ...], step: tuple[int, ...]) -> Iterator[Block]:
+    """Boxes of `step` that tile `shape` exactly, in C order; those at the upper edges are cut.
+
+    Parameters
+    ----------
+    shape : tuple of int
+        Size of the array along each dim; a size of 0 gives no box.
+    step : tuple of int
+        Size of a box along each dim, at least 1.
+
+    Examples
+    --------
+    >>> [str(block) for block in tile((5, 2), (3, 2))]
+    ['[0:3, 0:2]', '[3:5, 0:2]']
+    """
+    starts = (range(0, size, width) for size, width in zip(shape, step, strict=True))
+    for start in product(*starts):
+        stop = tuple(min(first + width, size) for first, width, size in zip(start, step, shape, strict=True))
+        yield Block(start, stop)
+
+
+def tile_count(shape: tuple[int, ...], step: tuple[int, ...]) -> int:
+    """How many boxes `tile` yields."""
+    return math.prod(-(-size // width) for size, width in zip(shape, step, strict=True))
+
+
+def block_step(
+    shape: tuple[int, ...],
+    unit: tuple[int, ...],
+    itemsize: int,
+    block_bytes: int = DEFAULT_BLOCK_BYTES,
+    whole: frozenset[int] = frozenset(),
+) -> tuple[int, ...]:
+    """The box size, in whole units, that comes closest to `block_bytes` without passing it.
+
+    Trailing dims grow first, so that a block is a run of storage and holds as many features as it can. One unit
+    is the least a block can be, even where that is more than `block_bytes`.
+
+    Parameters
+    ----------
+    shape : tuple of int
+        Size of the array along each dim.
+    unit : tuple of int
+        What must not be cut: a stored chunk, or a shard where there are shards.
+    itemsize : int
+        Bytes of one decoded element.
+    block_bytes : int
+        Decoded bytes that a block should take.
+    whole : frozenset of int
+        Axes along which a block must hold everything, for steps that look at whole vectors.
+
+    Returns
+    -------
+    tuple of int
+
+    Examples
+    --------
+    >>> block_step((60000, 28, 28), (100, 28, 28), itemsize=1, block_bytes=10**6)
+    (1200, 28, 28)
+    """
+    step = [size if axis in whole else min(width, size) for axis, (size, width) in enumerate(zip(shape, unit, strict=True))]
+    step = [max(1, width) for width in step]
+    for axis in reversed(range(len(shape))):
+        room = block_bytes // (math.prod(step) * itemsize)
+        units = max(1, min(room, -(-shape[axis] // step[axis])))
+        step[axis] = max(1, min(step[axis] * units, shape[axis]))
+        if step[axis] < shape[axis]:
+            break
+    return tuple(step)
