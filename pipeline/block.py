@@ -6,7 +6,7 @@ A block is the unit of reading, of a task and of a write. Not here: what is read
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from itertools import product
 
@@ -112,9 +112,57 @@ def block_step(
     step = [size if axis in whole else min(width, size) for axis, (size, width) in enumerate(zip(shape, unit, strict=True))]
     step = [max(1, width) for width in step]
     for axis in reversed(range(len(shape))):
-        room = block_bytes // (math.prod(step) * itemsize)
-        units = max(1, min(room, -(-shape[axis] // step[axis])))
-        step[axis] = max(1, min(step[axis] * units, shape[axis]))
-        if step[axis] < shape[axis]:
+        slice_bytes = math.prod(step) // step[axis] * itemsize
+        fitting = block_bytes // slice_bytes
+        if fitting < shape[axis]:
+            step[axis] *= max(1, fitting // step[axis])
             break
+        step[axis] = max(1, shape[axis])
     return tuple(step)
+
+
+def is_aligned(block: Block, unit: tuple[int, ...], shape: tuple[int, ...]) -> bool:
+    """Whether `block` covers whole units of the grid `unit`, those at the upper edges of `shape` as far as they reach.
+
+    Examples
+    --------
+    >>> is_aligned(Block((3,), (5,)), unit=(3,), shape=(5,)), is_aligned(Block((0,), (5,)), unit=(3,), shape=(6,))
+    (True, False)
+    """
+    return all(
+        start % width == 0 and 0 <= start <= stop <= size and (stop % width == 0 or stop == size)
+        for start, stop, width, size in zip(block.start, block.stop, unit, shape, strict=True)
+    )
+
+
+def overlapping(block: Block, unit: tuple[int, ...]) -> Iterator[Block]:
+    """The parts of `block` in each unit of the grid `unit` that it touches, in C order.
+
+    Examples
+    --------
+    >>> [str(part) for part in overlapping(Block((2,), (7,)), unit=(3,))]
+    ['[2:3]', '[3:6]', '[6:7]']
+    """
+    edges = (
+        range(start // width * width, stop, width) for start, stop, width in zip(block.start, block.stop, unit, strict=True)
+    )
+    for corner in product(*edges):
+        start = tuple(max(first, edge) for first, edge in zip(block.start, corner, strict=True))
+        stop = tuple(min(last, edge + width) for last, edge, width in zip(block.stop, corner, unit, strict=True))
+        yield Block(start, stop)
+
+
+def group_by_axes(blocks: Iterable[Block], axes: tuple[int, ...]) -> dict[Block, list[Block]]:
+    """The blocks that cover the same indices along `axes`, keyed by the box of those indices.
+
+    Examples
+    --------
+    >>> groups = group_by_axes(tile((4, 2), (2, 1)), axes=(1,))
+    >>> {str(box): len(blocks) for box, blocks in groups.items()}
+    {'[0:1]': 2, '[1:2]': 2}
+    """
+    groups: dict[Block, list[Block]] = {}
+    for block in blocks:
+        box = Block(tuple(block.start[axis] for axis in axes), tuple(block.stop[axis] for axis in axes))
+        groups.setdefault(box, []).append(block)
+    return groups

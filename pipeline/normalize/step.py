@@ -8,16 +8,19 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import Any, ClassVar, Self, TypeAlias
+from typing import TYPE_CHECKING, Any, ClassVar, Self, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict
 
-from pipeline.errors import NotInvertibleError
-from pipeline.statistics.describe import Statistics
+from pipeline.errors import ManifestError, NotInvertibleError
 
-Parameters: TypeAlias = Mapping[str, NDArray[np.float64]]
+if TYPE_CHECKING:
+    from pipeline.statistics.describe import Statistics
+
+Floats: TypeAlias = NDArray[np.float64]
+Parameters: TypeAlias = Mapping[str, Floats]
 Indexer: TypeAlias = slice | NDArray[np.intp]
 
 
@@ -45,17 +48,40 @@ class Step(BaseModel, ABC):
 
     Immutable and strict: an unknown option is refused. `bind` settles whatever depends on the source, `fit` gives
     the function.
+
+    Attributes
+    ----------
+    name : str
+        What a user writes in a configuration.
+    summary, formula, reference, inverse_note : str
+        One line each, for listings; `summary` is the docstring's first line.
+    elementwise : bool
+        Whether each output element depends on one input element (and its feature's parameters) only.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=False, allow_inf_nan=False)
 
     name: ClassVar[str]
+    summary: ClassVar[str]
+    formula: ClassVar[str]
+    reference: ClassVar[str]
+    inverse_note: ClassVar[str]
     elementwise: ClassVar[bool] = True
 
     @property
     def fitted_per(self) -> tuple[str, ...] | None:
         """The dims that this step needs statistics per, or None where it needs none."""
         return None
+
+    @property
+    def whole_dims(self) -> frozenset[str]:
+        """The dims of which a call must see everything at once; known once bound."""
+        return frozenset()
+
+    @property
+    def is_affine(self) -> bool:
+        """Whether the step is `(x − center) · scale + offset` on what it is fitted to; `FittedStep.affine` gives the three."""
+        return False
 
     def bind(self, given: Input) -> Self:
         """These options with whatever depends on the source settled.
@@ -82,11 +108,13 @@ class Step(BaseModel, ABC):
         """The function whose parameters were stored; raises ManifestError where they do not fit the options."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class FittedStep(ABC):
     """A step with its parameters: a function of float64 arrays.
 
-    Never changes its input; may return it. NaN stays NaN.
+    Never changes its input; may return it. NaN stays NaN. The bits of an output element depend on the values of the
+    element (for a step that looks at vectors: of its vector) and the parameters alone, never on how the array lies in
+    memory or what else it holds.
 
     Parameters
     ----------
@@ -103,11 +131,20 @@ class FittedStep(ABC):
     parameters: Parameters
 
     @abstractmethod
-    def __call__(self, values: NDArray[np.float64], dims: tuple[str, ...]) -> NDArray[np.float64]:
-        """`values` normalized; `dims` names its axes, in any order."""
+    def __call__(self, values: Floats, dims: tuple[str, ...], out: Floats | None = None) -> Floats:
+        """`values` normalized.
 
-    def inverse(self, values: NDArray[np.float64], dims: tuple[str, ...]) -> NDArray[np.float64]:
-        """What `__call__` was given, from what it returned.
+        Parameters
+        ----------
+        values : ndarray of float64
+        dims : tuple of str
+            Names of its axes, in any order.
+        out : ndarray of float64, optional
+            C-contiguous, of the shape of `values` and apart from it: memory that the step may write its result to.
+        """
+
+    def inverse(self, values: Floats, dims: tuple[str, ...], out: Floats | None = None) -> Floats:
+        """What `__call__` was given, from what it returned; takes what `__call__` takes.
 
         Raises
         ------
@@ -126,10 +163,10 @@ class FittedStep(ABC):
     @property
     def whole_dims(self) -> frozenset[str]:
         """The dims of which a call must see everything at once."""
-        return frozenset()
+        return self.step.whole_dims
 
     @property
-    def affine(self) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]] | None:
+    def affine(self) -> tuple[Floats, Floats, Floats] | None:
         """(center, scale, offset), each broadcastable to the parameters' shape, where the step is
         `(x − center) · scale + offset` but for rounding; None where it is something else. Exact derivations use it."""
         return None
@@ -139,15 +176,57 @@ class FittedStep(ABC):
         picked = {name: self._pick(values, indexers) for name, values in self.parameters.items()}
         return replace(self, parameters=picked)
 
-    def _pick(self, values: NDArray[np.float64], indexers: Mapping[str, Indexer]) -> NDArray[np.float64]:
+    def _pick(self, values: Floats, indexers: Mapping[str, Indexer]) -> Floats:
         for axis, dim in enumerate(self.per):
             if dim in indexers:
                 values = values[(slice(None),) * axis + (indexers[dim],)]
         return values
 
-    def along(self, name: str, dims: tuple[str, ...]) -> NDArray[np.float64]:
-        """Parameter `name` as an array that broadcasts against values whose axes are `dims`."""
-        present = [dim for dim in dims if dim in self.per]
-        ordered = self.parameters[name].transpose([self.per.index(dim) for dim in present])
-        sizes = dict(zip(present, ordered.shape, strict=True))
-        return ordered.reshape([sizes.get(dim, 1) for dim in dims])
+    def along(self, parameter: str | Floats, dims: tuple[str, ...]) -> Floats:
+        """A parameter, or an array of the parameters' shape, so that it broadcasts against values whose axes are `dims`."""
+        array = self.parameters[parameter] if isinstance(parameter, str) else parameter
+        if not self.per or dims[len(dims) - len(self.per) :] == self.per:
+            return array
+        ordered = array.transpose([self.per.index(dim) for dim in dims if dim in self.per])
+        sizes = iter(ordered.shape)
+        return ordered.reshape([next(sizes) if dim in self.per else 1 for dim in dims])
+
+
+def room(values: Floats, out: Floats | None) -> Floats:
+    """Where a result of the shape of `values` goes: `out`, or new memory."""
+    return np.empty(values.shape) if out is None else out
+
+
+def frozen_parameters(**arrays: Floats) -> dict[str, Floats]:
+    """Copies of `arrays`, C-contiguous float64, that nothing can write to."""
+    parameters = {name: np.array(array, dtype=np.float64, order="C") for name, array in arrays.items()}
+    for array in parameters.values():
+        array.setflags(write=False)
+    return parameters
+
+
+def stored_parameters(step: Step, per: tuple[str, ...], parameters: Parameters, names: tuple[str, ...]) -> Parameters:
+    """`parameters` as stored for `step`, checked and frozen.
+
+    Raises
+    ------
+    ManifestError
+        Where a name is missing or too many, or the shapes or types do not fit together or do not fit `per`.
+    """
+    if set(parameters) != set(names):
+        found, expected = (", ".join(sorted(given)) or "none" for given in (parameters, names))
+        raise ManifestError("stored parameters of another step", where=step.name, found=found, expected=expected)
+    shapes = {array.shape for array in parameters.values()}
+    if len(shapes) > 1 or any(len(shape) != len(per) for shape in shapes):
+        raise ManifestError(
+            "stored parameters of a wrong shape",
+            where=step.name,
+            found=", ".join(f"{name} {array.shape}" for name, array in parameters.items()),
+            expected=f"one size for each of the dims {list(per)}, the same for all",
+        )
+    for name, array in parameters.items():
+        if array.dtype != np.float64 or np.isinf(array).any():
+            raise ManifestError(
+                "stored parameters of a wrong type", where=f"{step.name}.{name}", expected="finite float64 or NaN"
+            )
+    return frozen_parameters(**parameters)

@@ -1,0 +1,371 @@
+"""What a user may write in a configuration: its sections, strict and immutable, and what is said where one is wrong.
+
+Not here: YAML itself (`document.py`), and the options of a step, which the step itself validates.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from difflib import get_close_matches
+from typing import Annotated, Any, Literal, Self, TypeAlias, TypeVar, cast, get_args
+
+from pydantic import (
+    BaseModel,
+    ByteSize,
+    ConfigDict,
+    Discriminator,
+    Field,
+    PlainValidator,
+    Tag,
+    ValidationError,
+    model_validator,
+)
+from pydantic.fields import FieldInfo
+from pydantic_core import ErrorDetails, PydanticCustomError
+
+from pipeline.block import DEFAULT_BLOCK_BYTES
+from pipeline.document import override, read_document
+from pipeline.errors import ConfigError
+
+ERRORS_SHOWN = 5
+FOUND_CHARACTERS = 80
+STORE_SUFFIX = ".zarr"
+MANIFEST_SUFFIX = ".manifest"
+
+Label: TypeAlias = str | int | float | bool
+
+_OWN_ERRORS = ("label", "step", "codec")
+
+
+def _labels(value: object) -> tuple[Label, ...]:
+    values = value if isinstance(value, (list, tuple)) else [value]
+    for each in values:
+        if not isinstance(each, (str, int, float)) or each != each:
+            raise PydanticCustomError("label", "not a label")
+    return tuple(values)
+
+
+def _step(value: object) -> dict[str, dict[str, Any]]:
+    if isinstance(value, str):
+        return {value: {}}
+    if not isinstance(value, Mapping):
+        raise PydanticCustomError("step", "not a step")
+    if len(value) != 1:
+        raise PydanticCustomError("step", "not one step but {count}", {"count": len(value)})
+    name, given = next(iter(value.items()))
+    options: Any = {} if given is None else given
+    if not isinstance(name, str) or not isinstance(options, Mapping):
+        raise PydanticCustomError("step", "not a step")
+    return {name: dict(options)}
+
+
+def _codecs(value: object) -> tuple[dict[str, Any], ...]:
+    codecs: Sequence[Any] = value if isinstance(value, (list, tuple)) else [value]
+    for each in codecs:
+        if not isinstance(each, Mapping) or not ("name" in each or "id" in each):
+            raise PydanticCustomError("codec", "not a codec")
+    return tuple(dict(each) for each in codecs)
+
+
+def _manifest_beside(validated: dict[str, Any]) -> str:
+    store: str = validated["store"].rstrip("/")
+    return store.removesuffix(STORE_SUFFIX) + MANIFEST_SUFFIX
+
+
+def _cluster_kind(value: object) -> object:
+    return value.get("kind", "local") if isinstance(value, Mapping) else getattr(value, "kind", "local")
+
+
+Text = Annotated[str, Field(min_length=1)]
+Positive = Annotated[int, Field(ge=1)]
+Names = Annotated[tuple[Text, ...], Field(strict=False, min_length=1)]
+Sizes = Annotated[tuple[Positive, ...], Field(strict=False, min_length=1)]
+Labels = Annotated[tuple[Label, ...], PlainValidator(_labels)]
+StepEntry = Annotated[dict[str, dict[str, Any]], PlainValidator(_step)]
+Codecs = Annotated[tuple[dict[str, Any], ...], PlainValidator(_codecs)]
+Bytes = Annotated[ByteSize, Field(ge=1)]
+DtypeName = Literal[
+    "float16", "float32", "float64", "int8", "int16", "int32", "int64", "uint8", "uint16", "uint32", "uint64"
+]  # fmt: skip
+
+
+class Section(BaseModel):
+    """A part of a configuration: unknown keys and values of another type are refused."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
+
+
+class SourceConfig(Section):
+    """Which array of which store is read."""
+
+    store: Text = Field(description="path or URL of a Zarr store")
+    array: Text | None = Field(default=None, description="name of an array in the store")
+    dims: Names | None = Field(default=None, description="a list of one name for each dim of the array")
+    sample_dim: Text | None = Field(default=None, description="the name of one of the dims")
+    missing_chunks: Literal["error", "fill"] = Field(default="error", description="error or fill")
+
+    @model_validator(mode="after")
+    def _dims_agree(self) -> Self:
+        dims = self.dims or ()
+        if len(set(dims)) != len(dims):
+            raise ConfigError("a dim is named twice", where="source.dims", found=list(dims), expected="different names")
+        if dims and self.sample_dim is not None and self.sample_dim not in dims:
+            raise ConfigError(
+                "unknown dim",
+                where="source.sample_dim",
+                found=self.sample_dim,
+                expected=", ".join(dims),
+                remedy=_nearest(self.sample_dim, dims),
+            )
+        return self
+
+
+class FitConfig(Section):
+    """What is fitted on."""
+
+    where: dict[str, Labels] | None = Field(
+        default=None, description="a mapping from a label's name to a value or a list of values"
+    )
+    nan: Literal["skip", "error", "propagate"] = Field(default="skip", description="skip, error or propagate")
+    describe: bool | None = Field(default=None, description="true or false")
+
+
+class OutputConfig(Section):
+    """Where the normalized store and the manifest go, and how the store is laid out."""
+
+    store: Text = Field(description="path or URL of the store to write")
+    manifest: Text = Field(default_factory=_manifest_beside, description="path of the manifest to write")
+    dtype: DtypeName | None = Field(default=None, description=", ".join(get_args(DtypeName)))
+    chunks: Sizes | None = Field(default=None, description="a list of one size for each dim, 1 or more")
+    shards: Sizes | None = Field(default=None, description="a list of one size for each dim, 1 or more")
+    compressors: Codecs | None = Field(
+        default=None, description="a list of codecs, such as [{name: zstd, configuration: {level: 3}}]"
+    )
+    overwrite: bool = Field(default=False, description="true or false")
+
+    @model_validator(mode="after")
+    def _shards_hold_chunks(self) -> Self:
+        if self.chunks is None or self.shards is None:
+            return self
+        fits = len(self.chunks) == len(self.shards)
+        if not fits or any(shard % chunk for shard, chunk in zip(self.shards, self.chunks, strict=True)):
+            raise ConfigError(
+                "shards that do not hold whole chunks",
+                where="output.shards",
+                found=list(self.shards),
+                expected=f"a multiple of output.chunks {list(self.chunks)} along every dim",
+            )
+        return self
+
+
+class LocalClusterConfig(Section):
+    """Workers on this machine."""
+
+    kind: Literal["local"] = Field(default="local", description="local or address")
+    workers: Positive = Field(default=1, description="a number of workers, 1 or more")
+    threads_per_worker: Positive | None = Field(default=None, description="a number of threads, 1 or more")
+    processes: bool = Field(default=False, description="true or false")
+
+
+class AddressClusterConfig(Section):
+    """A Dask scheduler that is running already."""
+
+    kind: Literal["address"] = Field(default="address", description="local or address")
+    address: Text = Field(description="the address of a Dask scheduler, such as tcp://host:8786")
+
+
+ClusterConfig: TypeAlias = LocalClusterConfig | AddressClusterConfig
+_CLUSTERS: Mapping[str, type[Section]] = {"local": LocalClusterConfig, "address": AddressClusterConfig}
+_Cluster = Annotated[
+    Annotated[LocalClusterConfig, Tag("local")] | Annotated[AddressClusterConfig, Tag("address")],
+    Discriminator(_cluster_kind),
+]
+
+
+class ApplyConfig(Section):
+    """What an application of a manifest to new data is told."""
+
+    source: SourceConfig = Field(description="a mapping with the key store")
+    output: OutputConfig = Field(description="a mapping with the key store")
+    cluster: _Cluster = Field(default_factory=LocalClusterConfig, description="a mapping with the key kind: local or address")
+    block_bytes: Bytes = Field(
+        default=ByteSize(DEFAULT_BLOCK_BYTES), description="a number of bytes, such as 134217728 or 128MiB"
+    )
+
+    @model_validator(mode="after")
+    def _places_apart(self) -> Self:
+        check_apart({"source.store": self.source.store, "output.store": self.output.store})
+        return self
+
+
+class Config(ApplyConfig):
+    """A whole configuration: what `zarrnorm run`, `fit` and `plan` are told.
+
+    Examples
+    --------
+    >>> config = parse_config({"source": {"store": "in.zarr"}, "normalize": ["log1p"], "output": {"store": "out.zarr"}}, Config)
+    >>> config.output.manifest, config.normalize, config.cluster.kind
+    ('out.manifest', ({'log1p': {}},), 'local')
+    """
+
+    fit: FitConfig = Field(default_factory=FitConfig, description="a mapping with any of the keys where, nan and describe")
+    normalize: Annotated[tuple[StepEntry, ...], Field(strict=False, min_length=1)] = Field(
+        description="a list of steps, each a name or one name with its options, such as minmax: {range: [0, 1]}"
+    )
+
+    @model_validator(mode="after")
+    def _manifest_apart(self) -> Self:
+        manifest = {"output.manifest": self.output.manifest}
+        check_apart({"source.store": self.source.store, **manifest})
+        check_apart({"output.store": self.output.store, **manifest})
+        return self
+
+
+AnyConfig = TypeVar("AnyConfig", bound=ApplyConfig)
+
+
+def check_apart(places: Mapping[str, str]) -> None:
+    """Refuse two places of which one lies in the other: writing one would alter or remove the other.
+
+    Parameters
+    ----------
+    places : mapping of str to str
+        Two paths or URLs by their configuration path.
+
+    Raises
+    ------
+    ConfigError
+    """
+    (first, outer), (second, inner) = places.items()
+    parts = [_parts(outer), _parts(inner)]
+    shorter = min(len(each) for each in parts)
+    if parts[0][:shorter] == parts[1][:shorter]:
+        raise ConfigError(
+            f"{first} and {second} are not apart",
+            where=second,
+            found=inner,
+            expected=f"a place neither in nor around {outer}",
+            remedy=f"choose another {second}",
+        )
+
+
+def _parts(place: str) -> list[str]:
+    local = place.removeprefix("file://")
+    if "://" not in local:
+        local = os.path.realpath(local).rstrip(os.sep)
+    return local.rstrip("/").split(os.sep if "://" not in local else "/")
+
+
+def load_config(path: str, overrides: Sequence[str], model: type[AnyConfig]) -> AnyConfig:
+    """The configuration in a YAML file, with some values replaced. Relative paths in it mean the current directory.
+
+    Parameters
+    ----------
+    path : str
+        A YAML file.
+    overrides : sequence of str
+        Each `path=VALUE`, such as `normalize.0.minmax.range=[0,1]`; the value is YAML.
+    model : type
+        `Config`, or `ApplyConfig` where a manifest says how to normalize.
+
+    Raises
+    ------
+    ConfigError
+    """
+    return parse_config(override(read_document(path), overrides), model)
+
+
+def parse_config(raw: object, model: type[AnyConfig]) -> AnyConfig:
+    """`raw`, a mapping of mappings, lists and scalars, as a configuration.
+
+    Raises
+    ------
+    ConfigError
+        With the path of each wrong value, what was found there and what was expected.
+    """
+    if not isinstance(raw, Mapping):
+        keys = ", ".join(model.model_fields)
+        raise ConfigError("not a configuration", found=_shown(raw), expected=f"a mapping with the keys {keys}")
+    try:
+        return model.model_validate({key: value for key, value in raw.items() if value is not None})
+    except ValidationError as error:
+        raise _as_one([_explain(each, model) for each in _causes(error.errors())]) from None
+
+
+def _causes(details: Sequence[ErrorDetails]) -> list[ErrorDetails]:
+    """Without what only follows from another; unknown keys, which explain missing ones, come first."""
+    inside = {detail["loc"][:-1] for detail in details}
+    causes = [
+        detail
+        for detail in details
+        if detail["type"] != "default_factory_not_called" and not (detail["type"] == "too_short" and detail["loc"] in inside)
+    ]
+    return sorted(causes, key=lambda detail: detail["type"] != "extra_forbidden")
+
+
+def _as_one(errors: Sequence[ConfigError]) -> ConfigError:
+    if len(errors) == 1:
+        return errors[0]
+    lines = [_on_one_line(error) for error in errors[:ERRORS_SHOWN]]
+    if len(errors) > ERRORS_SHOWN:
+        lines.append(f"and {len(errors) - ERRORS_SHOWN} more")
+    return ConfigError("\n  ".join([f"{len(errors)} wrong values in the configuration", *lines]))
+
+
+def _on_one_line(error: ConfigError) -> str:
+    found = "" if error.found is None else f" {error.found}"
+    remedy = "" if error.remedy is None else f" ({error.remedy})"
+    return f"{error.where}: {error.what}{found}; expected {error.expected}{remedy}"
+
+
+def _explain(detail: ErrorDetails, model: type[BaseModel]) -> ConfigError:
+    path, section, field = _locate(detail["loc"], model)
+    where, kind, found = ".".join(path), detail["type"], detail["input"]
+    expected = None if field is None else field.description
+    if kind in ("extra_forbidden", "invalid_key"):
+        names = list(section.model_fields)
+        remedy = _nearest(path[-1], names) or "remove it"
+        return ConfigError("unknown key", where=where, found=path[-1], expected=", ".join(names), remedy=remedy)
+    if kind == "missing":
+        return ConfigError("missing value", where=where, expected=expected, remedy=f"add it, or give --set {where}=…")
+    if kind == "union_tag_invalid":
+        kind, kinds = detail["ctx"]["tag"], list(_CLUSTERS)
+        near = _nearest(kind, kinds)
+        return ConfigError("wrong value", where=f"{where}.kind", found=_shown(kind), expected=" or ".join(kinds), remedy=near)
+    what = detail["msg"] if kind in _OWN_ERRORS else "wrong value"
+    return ConfigError(what, where=where, found=_shown(found), expected=expected, remedy=_nearest(found, _literals(field)))
+
+
+def _locate(loc: Sequence[str | int], model: type[BaseModel]) -> tuple[list[str], type[BaseModel], FieldInfo | None]:
+    """The path as a user writes it, the section it ends in, and the field, None where the section has no such field."""
+    path: list[str] = []
+    section, field, entered = model, None, True
+    for index, part in enumerate(loc):
+        if index == 1 and path == ["cluster"] and part in _CLUSTERS:  # pydantic's name of the kind, not a key
+            section, entered = _CLUSTERS[str(part)], True
+            continue
+        if part != "[key]":
+            path.append(str(part))
+        if entered:
+            field = section.model_fields.get(str(part))
+        annotation = None if field is None else field.annotation
+        entered = isinstance(annotation, type) and issubclass(annotation, Section)
+        if entered:
+            section = cast("type[Section]", annotation)
+    return path, section, field
+
+
+def _literals(field: FieldInfo | None) -> list[str]:
+    annotation = None if field is None else field.annotation
+    return [name for literal in (annotation, *get_args(annotation)) for name in get_args(literal) if isinstance(name, str)]
+
+
+def _nearest(found: object, names: Sequence[str]) -> str | None:
+    close = get_close_matches(str(found), names, n=1)
+    return f"did you mean '{close[0]}'?" if close else None
+
+
+def _shown(value: object) -> str:
+    text = repr(value)
+    return text if len(text) <= FOUND_CHARACTERS else text[: FOUND_CHARACTERS - 1] + "…"

@@ -1,0 +1,94 @@
+"""What carries work over blocks: the contract, and a serial loop that is the reference for every other executor.
+
+Not here: Dask (`cluster.py`), and what the work is (`fitting.py`, `apply.py`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any, Protocol, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pipeline.block import Block
+from pipeline.source.source import Source
+
+Result = TypeVar("Result")
+Result_co = TypeVar("Result_co", covariant=True)
+Advance = Callable[[int], None]
+
+
+class BlockTask(Protocol[Result_co]):
+    """Work on one block of a source. Picklable: it travels to a worker once, its blocks one by one."""
+
+    @property
+    def source(self) -> Source: ...
+
+    def __call__(self, block: Block, values: NDArray[Any]) -> Result_co:
+        """The result for `block`, whose values have been read."""
+        ...
+
+
+class Executor(Protocol):
+    """Runs a task over blocks and merges what it returns."""
+
+    def map_merge(
+        self,
+        task: BlockTask[Result],
+        merge: Callable[[Sequence[Result]], Result],
+        groups: Sequence[Sequence[Block]],
+        advance: Advance,
+    ) -> list[Result]:
+        """One merged result for each group of blocks.
+
+        Parameters
+        ----------
+        task : BlockTask
+            Called once for every block, with its values.
+        merge : callable
+            One result from several; must not depend on their order or grouping.
+        groups : sequence of sequences of Block
+            No group is empty.
+        advance : callable
+            Told the decoded bytes of every block that is done.
+        """
+        ...
+
+
+class SerialExecutor:
+    """One block after another in this thread."""
+
+    def map_merge(
+        self,
+        task: BlockTask[Result],
+        merge: Callable[[Sequence[Result]], Result],
+        groups: Sequence[Sequence[Block]],
+        advance: Advance,
+    ) -> list[Result]:
+        return [self._group(task, merge, blocks, advance) for blocks in groups]
+
+    def _group(
+        self,
+        task: BlockTask[Result],
+        merge: Callable[[Sequence[Result]], Result],
+        blocks: Sequence[Block],
+        advance: Advance,
+    ) -> Result:
+        merged: Result | None = None
+        for block in blocks:
+            result = run_block(task, block)
+            merged = result if merged is None else merge([merged, result])
+            advance(decoded_bytes(block, task.source.dtype))
+        assert merged is not None, "a group of blocks is never empty"
+        return merged
+
+
+def run_block(task: BlockTask[Result], block: Block) -> Result:
+    """Read `block` and run `task` on it."""
+    return task(block, task.source.read(block))
+
+
+def decoded_bytes(block: Block, dtype: np.dtype[Any]) -> int:
+    """Bytes that the values of `block` take in memory."""
+    return block.size * dtype.itemsize

@@ -1,0 +1,90 @@
+"""The fit: one read of the source for each planned pass, its summary, and the steps that follow from it.
+
+Not here: which passes there are (`plan.py`) and what carries them out (`executor.py`, `cluster.py`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from functools import reduce
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pipeline.block import Block
+from pipeline.normalize.step import FittedStep
+from pipeline.source.source import Source
+from pipeline.statistics.describe import Statistics, derive_affine
+from pipeline.statistics.histogram import Histogram
+from pipeline.statistics.moments import Moments
+from pipeline.statistics.summary import Summary
+
+
+BIN_DIM = "<bin>"
+
+
+def blocks_selected(blocks: Iterable[Block], source: Source, selected: NDArray[np.bool_] | None) -> list[Block]:
+    """Those of `blocks` that hold a selected sample; the others are never read."""
+    if selected is None:
+        return list(blocks)
+    axis = source.dims.index(source.sample_dim)
+    return [block for block in blocks if selected[block.slices[axis]].any()]
+
+
+def statistics_at(
+    summary: Summary,
+    between: Sequence[FittedStep],
+    per: tuple[str, ...],
+    wanted: tuple[str, ...],
+    nan_policy: str,
+) -> Statistics:
+    """The statistics, per `wanted`, of the summarized values after the steps `between`: derived, not read.
+
+    Parameters
+    ----------
+    summary : Summary
+        Of the values before the steps.
+    between : sequence of FittedStep
+        Affine ones, or any elementwise ones where `summary` is a histogram.
+    per, wanted : tuple of str
+        The dims that `summary` keeps, and those of them that the result keeps.
+    """
+    if isinstance(summary, Histogram):
+        statistics = summary.statistics(nan_policy, _table(summary, between, per) if between else None)
+    elif isinstance(summary, Moments):
+        statistics = reduce(lambda known, step: _through(known, step, per), between, summary.statistics(nan_policy))
+    else:
+        raise TypeError(f"no statistics are derived from {type(summary).__name__}")
+    dropped = tuple(axis for axis, dim in enumerate(per) if dim not in wanted)
+    return statistics.sum_features(dropped) if dropped else statistics
+
+
+def _table(histogram: Histogram, steps: Sequence[FittedStep], per: tuple[str, ...]) -> NDArray[np.float64]:
+    """What the steps make of each of the histogram's values: shape features + bins.
+
+    Values that never occurred are replaced by one that did, since a step may refuse them.
+    """
+    occurs = histogram.counts.reshape(-1, histogram.counts.shape[-1]).any(axis=0)
+    bins = histogram.values().astype(np.float64)
+    bins = np.where(occurs, bins, bins[occurs.argmax()])
+    table = np.ascontiguousarray(np.broadcast_to(bins, histogram.counts.shape))
+    for step in steps:
+        table = step(table, (*per, BIN_DIM))
+    return table
+
+
+def _through(statistics: Statistics, step: FittedStep, per: tuple[str, ...]) -> Statistics:
+    """The statistics of an affine step's output from its input's, both per `per`."""
+    if step.affine is None:
+        raise TypeError(f"{step.step.name} is not affine")
+    center, scale, offset = (_spread(values, step.per, per) for values in step.affine)
+    low, high = (step(extreme, per) for extreme in (statistics.minimum(), statistics.maximum()))
+    return derive_affine(statistics, center, scale, offset, np.minimum(low, high), np.maximum(low, high))
+
+
+def _spread(values: NDArray[np.float64], own: tuple[str, ...], dims: tuple[str, ...]) -> NDArray[np.float64]:
+    """`values` along the dims `own` as an array that broadcasts against one along `dims`."""
+    if values.ndim == 0:
+        return values
+    sizes = dict(zip(own, values.shape, strict=True))
+    return values.reshape([sizes.get(dim, 1) for dim in dims])

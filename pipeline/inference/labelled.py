@@ -1,0 +1,87 @@
+"""A manifest applied to an xarray.DataArray: dims by name, features by label.
+
+Not here: the transformation, which is that of every array. Imported only when a DataArray is given.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pipeline.errors import InputMismatchError
+from pipeline.inference.checking import check_names, is_dask, positions
+
+if TYPE_CHECKING:
+    import xarray
+
+    from pipeline.inference.transformer import Manifest
+
+
+@dataclass(frozen=True)
+class Match:
+    """How data's features go with the fitted ones.
+
+    Parameters
+    ----------
+    picked : dict of str to ndarray of intp
+        Along dims where every step is elementwise: which of the fitted features the data holds, in its order.
+    sorting : dict of str to ndarray of intp
+        Along dims that a step looks at whole: where in the data each fitted feature is.
+    """
+
+    picked: dict[str, NDArray[np.intp]] = field(default_factory=dict)
+    sorting: dict[str, NDArray[np.intp]] = field(default_factory=dict)
+
+
+def apply_by_name(manifest: Manifest, values: xarray.DataArray, inverse: bool) -> xarray.DataArray:
+    """`values` transformed, or inverted, with its own dims, coordinates, attributes and name.
+
+    The values are brought into the manifest's order of dims, and along whole-vector dims into the fitted order of labels, so
+    that sums over features round as they did in the batch job; the result is brought back.
+    """
+    chain = manifest.chain
+    check_names(values.dims, chain.dims, chain.sample_dim)
+    match = match_labels(manifest, values)
+    order = [dim for dim in chain.dims if dim in values.dims]
+    variable = values.variable.transpose(*order).isel(match.sorting)
+    data = variable.data
+    if not isinstance(data, np.ndarray) and not is_dask(data):
+        raise InputMismatchError(
+            "the DataArray holds no NumPy or Dask array", found=type(data).__name__, remedy="values.as_numpy()"
+        )
+    sizes = {dim: len(match.picked[dim]) if dim in match.picked else size for dim, size in manifest.sizes.items()}
+    selected = chain.select(match.picked) if match.picked else chain
+    result = variable.copy(deep=False, data=manifest.apply_by_position(data, selected, sizes, inverse))
+    back = {dim: np.argsort(places) for dim, places in match.sorting.items()}
+    restored = result.isel(back).transpose(*values.dims)
+    labelled = values.copy(deep=False, data=restored.data)
+    labelled.encoding = {}
+    return labelled
+
+
+def match_labels(manifest: Manifest, values: xarray.DataArray) -> Match:
+    """How the labels of `values` go with the manifest's; raises InputMismatchError where they do not."""
+    match = Match()
+    whole_dims = manifest.chain.whole_dims
+    for dim, fitted in manifest.labels.items():
+        if dim not in values.coords:
+            continue
+        places = positions(fitted, values.coords[dim].to_numpy(), dim)
+        if places is None:
+            continue
+        if dim not in whole_dims:
+            match.picked[dim] = places
+        elif len(places) == len(fitted):
+            match.sorting[dim] = np.argsort(places)
+        else:
+            raise InputMismatchError(
+                "a step looks at the whole of this dim",
+                where=f"dim {dim}",
+                found=f"{len(places)} of its labels",
+                expected=f"all {len(fitted)}",
+                remedy="give all fitted features",
+            )
+    return match

@@ -1,0 +1,91 @@
+"""A chain applied to a Dask array, block by block when it is computed.
+
+Not here: what is done to a block, which is what is done to every array. Imported only when a Dask array is given.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pipeline.errors import InputMismatchError
+from pipeline.normalize.chain import FittedChain
+
+if TYPE_CHECKING:
+    import dask.array
+
+
+def apply_lazily(values: dask.array.Array, chain: FittedChain, inverse: bool, digest: str) -> dask.array.Array:
+    """The transformed, or inverted, array; nothing is computed.
+
+    Parameters
+    ----------
+    values : dask.array.Array
+        Its axes are `chain.dims`. Chunk sizes along the sample dim may be unknown.
+    chain : FittedChain
+        Sent to a worker once, not once a block.
+    inverse : bool
+        Which way.
+    digest : str
+        That of the manifest; names tasks, together with the parameters that were picked from it.
+    """
+    from dask.array import map_blocks
+    from dask.base import tokenize
+    from dask.delayed import delayed
+
+    _check_meta(values)
+    whole = {chain.dims.index(dim): -1 for dim in chain.whole_dims}
+    if whole:
+        values = values.rechunk(whole)
+    fitted = {dim for step in chain.steps for dim in step.per}
+    starts = {dim: _starts(values.chunks[axis], dim) for axis, dim in enumerate(chain.dims) if dim in fitted}
+    token = tokenize(values.name, digest, [dict(step.parameters) for step in chain.steps])
+    dtype = chain.input_dtype.newbyteorder("=") if inverse else chain.output_dtype
+    lazy: dask.array.Array = map_blocks(
+        _apply_block,
+        values,
+        chain=delayed(chain, name=f"chain-{token}", traverse=False),
+        inverse=inverse,
+        starts=starts,
+        name=f"{'inverse-transform' if inverse else 'transform'}-{token}",
+        dtype=dtype,
+        meta=np.empty((0,) * values.ndim, dtype=dtype),
+    )
+    return lazy
+
+
+def _apply_block(
+    values: NDArray[Any],
+    chain: FittedChain,
+    inverse: bool,
+    starts: dict[str, list[int]],
+    block_id: tuple[int, ...] = (),
+) -> NDArray[Any]:
+    """One block, by the part of the chain whose features it holds."""
+    indexers = {}
+    for axis, dim in enumerate(chain.dims):
+        if dim in starts and len(starts[dim]) > 1:
+            start = starts[dim][block_id[axis]]
+            indexers[dim] = slice(start, start + values.shape[axis])
+    part = chain.select(indexers) if indexers else chain
+    return part.inverse(values) if inverse else part(values)
+
+
+def _starts(chunks: tuple[float, ...], dim: str) -> list[int]:
+    """Where each chunk begins."""
+    if any(math.isnan(size) for size in chunks):
+        raise InputMismatchError(
+            "chunk sizes along a fitted dim are unknown", where=f"dim {dim}", remedy="values.compute_chunk_sizes()"
+        )
+    return [0, *np.cumsum(chunks, dtype=np.int64).tolist()[:-1]]
+
+
+def _check_meta(values: dask.array.Array) -> None:
+    meta = values._meta
+    if not isinstance(meta, np.ndarray) or isinstance(meta, np.ma.MaskedArray):
+        raise InputMismatchError(
+            "the blocks are no plain NumPy arrays", found=type(meta).__name__, remedy="values.map_blocks(numpy.asarray)"
+        )

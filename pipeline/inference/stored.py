@@ -1,0 +1,51 @@
+"""A manifest applied to a whole source: whether the source fits, and the chain for its features.
+
+Not here: reading and writing (`pipeline.apply`).
+"""
+
+from __future__ import annotations
+
+from pipeline.errors import InputMismatchError
+from pipeline.inference.checking import check_dtype, check_names, positions
+from pipeline.manifest import ManifestRecord
+from pipeline.normalize.chain import FittedChain
+from pipeline.normalize.step import Indexer
+from pipeline.source.source import Source
+
+
+def chain_for(manifest: ManifestRecord, source: Source) -> FittedChain:
+    """The manifest's chain for the features of `source`, in the source's order where both are labelled.
+
+    Raises
+    ------
+    InputMismatchError
+        Where dims, dtype, sizes or labels do not fit.
+    """
+    chain = manifest.chain
+    check_names(source.dims, chain.dims, chain.sample_dim)
+    check_dtype(source.dtype, manifest, inverse=False)
+    picked: dict[str, Indexer] = {}
+    for dim, size in zip(source.dims, source.shape, strict=True):
+        labels = source.labels(dim)
+        places = None
+        if dim in manifest.labels and labels is not None:
+            places = positions(manifest.labels[dim], labels, dim)
+        if places is not None:
+            _check_not_whole(chain, dim, places.size)
+            picked[dim] = places
+        elif dim in manifest.sizes and size != manifest.sizes[dim]:
+            raise InputMismatchError(
+                "another size than the one fitted", where=f"dim {dim}", found=size, expected=manifest.sizes[dim]
+            )
+    return chain.select(picked) if picked else chain
+
+
+def _check_not_whole(chain: FittedChain, dim: str, count: int) -> None:
+    if dim in chain.whole_dims:
+        raise InputMismatchError(
+            "a step looks at the whole of this dim, in the fitted order",
+            where=f"dim {dim}",
+            found=f"{count} labels in another order",
+            expected="the fitted labels in the fitted order",
+            remedy="reorder the store's features",
+        )

@@ -1,0 +1,11 @@
+"""A fitted chain, the statistics behind it and its provenance, with a digest, as a folder that is checked when it is read.
+
+Not here: how it is applied to new data (`pipeline.inference`).
+"""
+
+from pipeline.manifest.gathered import FittedStatistics
+from pipeline.manifest.labels import as_labels
+from pipeline.manifest.record import ManifestRecord, needed_dims
+from pipeline.manifest.schema import SCHEMA_VERSION
+
+__all__ = ["SCHEMA_VERSION", "FittedStatistics", "ManifestRecord", "as_labels", "needed_dims"]

@@ -1,0 +1,209 @@
+"""A manifest's fields as documents and arrays: for its digest, for its files, and back from them.
+
+Not here: the schema's text (`schema.py`), the folder (`folder.py`), what fits together (`record.py`).
+"""
+
+from __future__ import annotations
+
+import difflib
+import hashlib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import ValidationError
+
+from pipeline.errors import ManifestError
+from pipeline.manifest.arrays import decode, describe, encode
+from pipeline.manifest.digest import arrays_digest
+from pipeline.manifest.gathered import FittedStatistics
+from pipeline.manifest.labels import decode_labels, encode_labels, labels_kind
+from pipeline.manifest.schema import (
+    ARRAYS_FILE,
+    MANIFEST_FILE,
+    SCHEMA_VERSION,
+    ArrayEntry,
+    IntegrityEntry,
+    LabelsEntry,
+    ManifestDocument,
+    StatisticsEntry,
+    StepEntry,
+    parse,
+    render,
+)
+from pipeline.normalize import STEPS
+from pipeline.normalize.chain import FittedChain
+from pipeline.normalize.step import FittedStep
+from pipeline.statistics.describe import Statistics
+
+if TYPE_CHECKING:
+    from pipeline.manifest.record import ManifestRecord
+
+MANIFEST_MAX_BYTES = 64 * 2**20
+_Arrays = dict[str, NDArray[Any]]
+
+
+def content_of(record: ManifestRecord) -> dict[str, Any]:
+    """What determines the transformation, as JSON types, arrays by their digests."""
+    chain = record.chain
+    return {
+        "schema_version": SCHEMA_VERSION,
+        "dims": list(chain.dims),
+        "sample_dim": chain.sample_dim,
+        "input_dtype": chain.input_dtype.name,
+        "output_dtype": chain.output_dtype.name,
+        "nan": record.nan_policy,
+        "sizes": dict(record.sizes),
+        "labels": {
+            dim: {"kind": labels_kind(labels), "arrays": arrays_digest(encode_labels(labels))}
+            for dim, labels in record.labels.items()
+        },
+        "chain": [
+            {
+                "name": fitted.step.name,
+                "options": fitted.step.model_dump(mode="json", exclude_defaults=True),
+                "per": list(fitted.per),
+                "parameters": arrays_digest(fitted.parameters),
+            }
+            for fitted in chain.steps
+        ],
+        "statistics": [
+            {"before_step": part.before_step, "per": list(part.per), "arrays": arrays_digest(part.statistics.arrays())}
+            for part in record.statistics
+        ],
+    }
+
+
+def save_files(record: ManifestRecord) -> dict[str, bytes]:
+    """The files of a manifest's folder, by name; the readable one last, so that a folder with it is complete."""
+    chain, arrays = record.chain, _arrays_of(record)
+    stored = encode({f"{place}.{name}": values for place, group in arrays.items() for name, values in group.items()})
+    document = ManifestDocument.model_construct(
+        digest=record.digest,
+        dims=list(chain.dims),
+        sample_dim=chain.sample_dim,
+        input_dtype=chain.input_dtype.name,
+        output_dtype=chain.output_dtype.name,
+        nan=record.nan_policy,
+        sizes=dict(record.sizes),
+        chain=[_step_entry(fitted, arrays[f"chain.{index}"]) for index, fitted in enumerate(chain.steps)],
+        labels=[
+            LabelsEntry(dim=dim, kind=labels_kind(labels), arrays=_entries(arrays[f"labels.{index}"]))
+            for index, (dim, labels) in enumerate(record.labels.items())
+        ],
+        statistics=[
+            StatisticsEntry(before_step=part.before_step, per=list(part.per), arrays=_entries(arrays[f"statistics.{index}"]))
+            for index, part in enumerate(record.statistics)
+        ],
+        provenance=dict(record.provenance),
+        integrity=IntegrityEntry(
+            arrays_bytes=len(stored), arrays_sha256=hashlib.sha256(stored).hexdigest(), manifest_sha256=""
+        ),
+    )
+    return {ARRAYS_FILE: stored, MANIFEST_FILE: render(document)}
+
+
+def load_fields(folder: Path) -> tuple[str, dict[str, Any]]:
+    """The digest that was recorded and the fields of the record that the files in `folder` hold; raises ManifestError."""
+    document = parse(_read_manifest(folder), str(folder / MANIFEST_FILE))
+    declared = {f"{place}.{name}": entry for place, group in _declared(document).items() for name, entry in group.items()}
+    integrity = document.integrity
+    stored = decode(folder / ARRAYS_FILE, declared, integrity.arrays_bytes, integrity.arrays_sha256)
+    arrays = {place: {name: stored[f"{place}.{name}"] for name in group} for place, group in _declared(document).items()}
+    chain = FittedChain(
+        steps=tuple(_restore_step(index, entry, arrays[f"chain.{index}"]) for index, entry in enumerate(document.chain)),
+        dims=tuple(document.dims),
+        sample_dim=document.sample_dim,
+        input_dtype=np.dtype(document.input_dtype),
+        output_dtype=np.dtype(document.output_dtype),
+    )
+    labels = {
+        entry.dim: decode_labels(arrays[f"labels.{index}"], entry.kind, entry.dim)
+        for index, entry in enumerate(document.labels)
+    }
+    statistics = tuple(
+        FittedStatistics(entry.before_step, tuple(entry.per), _restore_statistics(arrays[f"statistics.{index}"], document.nan))
+        for index, entry in enumerate(document.statistics)
+    )
+    return document.digest, {
+        "chain": chain,
+        "sizes": document.sizes,
+        "labels": labels,
+        "statistics": statistics,
+        "nan_policy": document.nan,
+        "provenance": document.provenance,
+    }
+
+
+def _arrays_of(record: ManifestRecord) -> dict[str, _Arrays]:
+    """Every array of the record, by the place of what it belongs to and its name there."""
+    groups: dict[str, _Arrays] = {}
+    for index, fitted in enumerate(record.chain.steps):
+        groups[f"chain.{index}"] = {name: np.asarray(values) for name, values in fitted.parameters.items()}
+    for index, labels in enumerate(record.labels.values()):
+        groups[f"labels.{index}"] = encode_labels(labels)
+    for index, part in enumerate(record.statistics):
+        groups[f"statistics.{index}"] = dict(part.statistics.arrays())
+    return groups
+
+
+def _declared(document: ManifestDocument) -> dict[str, Mapping[str, ArrayEntry]]:
+    """The arrays that a document declares, grouped as `_arrays_of` groups them."""
+    groups: dict[str, Mapping[str, ArrayEntry]] = {}
+    groups.update({f"chain.{index}": entry.parameters for index, entry in enumerate(document.chain)})
+    groups.update({f"labels.{index}": entry.arrays for index, entry in enumerate(document.labels)})
+    groups.update({f"statistics.{index}": entry.arrays for index, entry in enumerate(document.statistics)})
+    return groups
+
+
+def _entries(arrays: _Arrays) -> dict[str, ArrayEntry]:
+    return {name: describe(values) for name, values in arrays.items()}
+
+
+def _step_entry(fitted: FittedStep, parameters: _Arrays) -> StepEntry:
+    options = fitted.step.model_dump(mode="json")
+    return StepEntry(name=fitted.step.name, options=options, per=list(fitted.per), parameters=_entries(parameters))
+
+
+def _restore_step(index: int, entry: StepEntry, parameters: _Arrays) -> FittedStep:
+    where = f"chain.{index}.{entry.name}"
+    if entry.name not in STEPS:
+        near = difflib.get_close_matches(entry.name, STEPS, n=3) or sorted(STEPS)
+        raise ManifestError("the manifest holds an unknown step", where=where, found=entry.name, expected=", ".join(near))
+    try:
+        fitted = STEPS[entry.name].model_validate(entry.options).restore(parameters)
+    except ValidationError as error:
+        first = error.errors()[0]
+        place = ".".join(str(part) for part in first["loc"])
+        raise ManifestError(
+            "the manifest holds an option that the step refuses", where=f"{where}.{place}", found=first["msg"]
+        ) from None
+    if fitted.per != tuple(entry.per):
+        raise ManifestError("the manifest's dims do not fit its step", where=where, found=entry.per, expected=list(fitted.per))
+    return fitted
+
+
+def _restore_statistics(arrays: _Arrays, nan_policy: str) -> Statistics:
+    return Statistics.from_arrays(arrays, nan_policy)
+
+
+def _read_manifest(folder: Path) -> bytes:
+    path = folder / MANIFEST_FILE
+    try:
+        size_bytes = path.stat().st_size
+        content = path.read_bytes() if size_bytes <= MANIFEST_MAX_BYTES else None
+    except OSError as error:
+        raise ManifestError(
+            "no manifest there",
+            where=str(path),
+            found=error.strerror or error,
+            expected=f"a folder with {MANIFEST_FILE} and {ARRAYS_FILE}",
+            remedy="give the folder that the fit wrote",
+        ) from None
+    if content is None:
+        raise ManifestError(
+            "the manifest is too large", where=str(path), found=f"{size_bytes} bytes", expected=f"{MANIFEST_MAX_BYTES}"
+        )
+    return content

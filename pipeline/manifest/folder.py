@@ -1,0 +1,105 @@
+"""A folder of files that appears at once and whole, or not at all.
+
+Not here: what the files say.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import shutil
+import uuid
+from collections.abc import Mapping
+from pathlib import Path
+
+from pipeline.errors import OutputExistsError, WriteError
+
+
+def write_folder(path: Path, files: Mapping[str, bytes], overwrite: bool) -> None:
+    """Write `files` into the new folder `path`.
+
+    They are written and synced under another name beside `path`, which is then renamed. With `overwrite` an older folder
+    that holds nothing but files of these names is moved aside first and removed afterwards.
+
+    Raises
+    ------
+    OutputExistsError
+        Where something is at `path` and `overwrite` is not set, or is not a folder of just these files.
+    WriteError
+        Where the file system refuses.
+    """
+    replaced = _check_free(path, set(files), overwrite)
+    mark = uuid.uuid4().hex
+    fresh, old = path.with_name(f".{path.name}.{mark}.new"), path.with_name(f".{path.name}.{mark}.old")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        _write_files(fresh, files)
+        if replaced:
+            path.rename(old)
+        _publish(fresh, path, old if replaced else None)
+        _sync_folder(path.parent)
+    except FileExistsError as error:
+        raise _exists(Path(error.filename or path)) from None
+    except OSError as error:
+        if error.errno == errno.ENOTEMPTY:  # another process put its folder there first
+            raise _exists(path) from None
+        raise WriteError("the manifest could not be written", where=str(path), found=error.strerror or error) from error
+    finally:
+        shutil.rmtree(fresh, ignore_errors=True)
+    if replaced:
+        _remove(old)
+
+
+def _check_free(path: Path, names: set[str], overwrite: bool) -> bool:
+    """Whether there is something that may be replaced."""
+    if not os.path.lexists(path):
+        return False
+    if not overwrite:
+        raise _exists(path)
+    if not path.is_dir() or not {entry.name for entry in path.iterdir()} <= names:
+        raise OutputExistsError(
+            "what is there is no manifest and is not overwritten", where=str(path), remedy="choose another path"
+        )
+    return True
+
+
+def _exists(path: Path) -> OutputExistsError:
+    return OutputExistsError("something is already there", where=str(path), remedy="choose another path or ask for overwrite")
+
+
+def _write_files(folder: Path, files: Mapping[str, bytes]) -> None:
+    folder.mkdir()
+    for name, content in files.items():
+        with open(folder / name, "xb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+    _sync_folder(folder)
+
+
+def _publish(fresh: Path, path: Path, old: Path | None) -> None:
+    try:
+        if os.path.lexists(path):  # a rename would silently replace an empty folder
+            raise FileExistsError(path)
+        fresh.rename(path)
+    except OSError:
+        if old is not None and not os.path.lexists(path):
+            old.rename(path)
+        raise
+
+
+def _sync_folder(folder: Path) -> None:
+    if os.name != "posix":
+        return
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def _remove(path: Path) -> None:
+    if path.is_symlink():
+        path.unlink(missing_ok=True)
+    else:
+        shutil.rmtree(path, ignore_errors=True)

@@ -1,0 +1,304 @@
+"""What a run will do, before any data is read: passes, blocks, tasks, bytes, and peak memory per worker.
+
+Not here: doing it (`fitting.py`, `apply.py`).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+
+from pipeline.block import Block, block_step, tile, tile_count
+from pipeline.normalize.step import Step
+from pipeline.source.lazy import LazySource
+from pipeline.source.source import Source
+from pipeline.statistics.histogram import bin_count
+
+HISTOGRAM_BYTES_AT_MOST = 64 * 2**20
+MOMENTS_BYTES_PER_FEATURE = 400
+COUNT_BYTES = 8
+SMALL_BLOCK_BYTES = 4 * 2**20
+BLOCKS_AT_LEAST = 16
+PROCESS_BYTES = 400 * 2**20
+MERGE_FAN_IN = 8
+UNITS_DECODED_AT_ONCE = 10
+
+
+@dataclass(frozen=True)
+class Pass:
+    """One read of the source for statistics.
+
+    Parameters
+    ----------
+    at : int
+        The statistics are those of the values that reach this step; the steps before it run inside the read.
+    per : tuple of str
+        The dims that are kept, in the array's order.
+    summary : str
+        Which summary is kept, a key of `SUMMARIES`.
+    fits : tuple of int
+        The steps that are fitted from it, the later ones by derivation.
+    """
+
+    at: int
+    per: tuple[str, ...]
+    summary: str
+    fits: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Phase:
+    """One pass over blocks, as figures.
+
+    Parameters
+    ----------
+    name : str
+        `fit` or `apply`.
+    block_shape : tuple of int
+        The largest block.
+    blocks, tasks : int
+        Tasks are the blocks and the merges of their summaries.
+    bytes_read, bytes_written : int
+        Decoded bytes; a chunk that has to be read twice counts twice.
+    peak_bytes_per_worker : int
+        Predicted resident memory of a worker process.
+    """
+
+    name: str
+    block_shape: tuple[int, ...]
+    blocks: int
+    tasks: int
+    bytes_read: int
+    bytes_written: int
+    peak_bytes_per_worker: int
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Everything that a run will do.
+
+    Parameters
+    ----------
+    passes : tuple of Pass
+        Reads of the source for statistics, in order.
+    phases : tuple of Phase
+        Every pass over blocks, in order, the writing one last.
+    threads_per_worker : int
+        What the prediction of memory supposes.
+    """
+
+    passes: tuple[Pass, ...]
+    phases: tuple[Phase, ...]
+    threads_per_worker: int
+
+    @property
+    def bytes_read(self) -> int:
+        return sum(phase.bytes_read for phase in self.phases)
+
+    @property
+    def bytes_written(self) -> int:
+        return sum(phase.bytes_written for phase in self.phases)
+
+    @property
+    def peak_bytes_per_worker(self) -> int:
+        return max((phase.peak_bytes_per_worker for phase in self.phases), default=PROCESS_BYTES)
+
+    def to_json(self) -> dict[str, Any]:
+        """The plan as JSON types."""
+        return {
+            "fit_passes": len(self.passes),
+            "reads": len(self.phases),
+            "blocks": sum(phase.blocks for phase in self.phases),
+            "tasks": sum(phase.tasks for phase in self.phases),
+            "bytes_read": self.bytes_read,
+            "bytes_written": self.bytes_written,
+            "peak_bytes_per_worker": self.peak_bytes_per_worker,
+            "threads_per_worker": self.threads_per_worker,
+            "passes": [asdict(each) for each in self.passes],
+            "phases": [asdict(phase) for phase in self.phases],
+        }
+
+
+def plan_passes(steps: Sequence[Step], source: Source, describe: bool = False) -> tuple[Pass, ...]:
+    """The fewest reads that fit `steps`.
+
+    A pass is begun for the first fitted step that nothing gathered so far determines. Its summary also serves every
+    later fitted step whose input's statistics follow from it: through affine steps from moments, through any
+    elementwise step from an exact histogram.
+
+    Parameters
+    ----------
+    steps : sequence of Step
+        Bound to the source.
+    source : Source
+    describe : bool
+        Whether a chain with nothing to fit gathers the statistics of its output all the same.
+    """
+    needed = {index: step.fitted_per for index, step in enumerate(steps) if step.fitted_per is not None}
+    if not needed and describe:
+        return (_begin(steps, source, len(steps), ()),)
+    passes: list[Pass] = []
+    while remaining := [index for index in needed if not any(index in each.fits for each in passes)]:
+        first = remaining[0]
+        passes.append(_longest(steps, source, first, {index: needed[index] or () for index in remaining}))
+    return tuple(passes)
+
+
+def _longest(steps: Sequence[Step], source: Source, first: int, needed: dict[int, tuple[str, ...]]) -> Pass:
+    """The pass for step `first` that serves as many of the following fitted steps as it can."""
+    best = _begin(steps, source, first, needed[first])
+    best = Pass(best.at, best.per, best.summary, (first,))
+    for index in list(needed)[1:]:
+        candidate = _begin(steps, source, first, (*best.per, *needed[index]))
+        if not all(_follows(steps, candidate, later) for later in (*best.fits, index)):
+            break
+        best = Pass(candidate.at, candidate.per, candidate.summary, (*best.fits, index))
+    return best
+
+
+def _begin(steps: Sequence[Step], source: Source, first: int, per: Iterable[str]) -> Pass:
+    kept = tuple(dim for dim in source.dims if dim in per)
+    if _histogram_bytes(source, kept) <= HISTOGRAM_BYTES_AT_MOST and all(step.elementwise for step in steps[:first]):
+        earlier = [step.fitted_per or () for step in steps[:first]]
+        if all(set(dims) <= set(kept) for dims in earlier):
+            return Pass(0, kept, "histogram", ())
+    return Pass(first, kept, "moments", ())
+
+
+def _follows(steps: Sequence[Step], base: Pass, index: int) -> bool:
+    between = steps[base.at : index]
+    if not all(set(step.fitted_per or ()) <= set(base.per) for step in (*between, *steps[index : index + 1])):
+        return False
+    return all(step.elementwise if base.summary == "histogram" else step.is_affine for step in between)
+
+
+def _histogram_bytes(source: Source, per: tuple[str, ...]) -> float:
+    bins = bin_count(source.dtype)
+    return math.inf if bins is None else feature_count(source, per) * bins * COUNT_BYTES
+
+
+def feature_count(source: Source, per: Iterable[str]) -> int:
+    """How many features there are along the dims `per`."""
+    return math.prod(size for dim, size in zip(source.dims, source.shape, strict=True) if dim in set(per))
+
+
+def whole_axes(steps: Sequence[Step], source: Source) -> frozenset[int]:
+    """Axes along which a block must hold everything, because one of `steps` looks at whole vectors."""
+    whole = {dim for step in steps for dim in step.whole_dims}
+    return frozenset(axis for axis, dim in enumerate(source.dims) if dim in whole)
+
+
+def fit_blocks(source: Source, whole: frozenset[int], block_bytes: int) -> Iterator[Block]:
+    """The blocks of a fit pass: whole stored units, so that every chunk is read once."""
+    if isinstance(source, LazySource):
+        return source.blocks(whole)
+    itemsize = source.dtype.itemsize
+    step = block_step(source.shape, source.read_unit, itemsize, _shared_out(source, itemsize, block_bytes), whole)
+    return tile(source.shape, step)
+
+
+def apply_step(
+    source: Source, write_unit: tuple[int, ...], output_dtype: np.dtype[Any], whole: frozenset[int], block_bytes: int
+) -> tuple[int, ...]:
+    """The box size of the writing pass: whole stored units of the output, and of the source as well where that fits.
+
+    Where the two grids meet only in boxes larger than `block_bytes`, the output's alone decides, and a source chunk is
+    read by every block that it touches.
+    """
+    shared = tuple(
+        min(math.lcm(read, write), size)
+        for read, write, size in zip(source.read_unit, write_unit, source.shape, strict=True)
+    )
+    itemsize = max(source.dtype.itemsize, output_dtype.itemsize)
+    fits = math.prod(shared) * itemsize <= block_bytes
+    unit = shared if fits else _clipped(write_unit, source.shape)
+    return block_step(source.shape, unit, itemsize, _shared_out(source, itemsize, block_bytes), whole)
+
+
+def _shared_out(source: Source, itemsize: int, block_bytes: int) -> int:
+    """`block_bytes`, or less where that would leave workers of a small job without work."""
+    total_bytes = math.prod(source.shape) * itemsize
+    return min(block_bytes, max(SMALL_BLOCK_BYTES, total_bytes // BLOCKS_AT_LEAST))
+
+
+def _clipped(unit: tuple[int, ...], shape: tuple[int, ...]) -> tuple[int, ...]:
+    return tuple(max(1, min(width, size)) for width, size in zip(unit, shape, strict=True))
+
+
+def plan_fit(
+    each: Pass,
+    source: Source,
+    blocks: Sequence[Block],
+    threads_per_worker: int,
+) -> Phase:
+    """The figures of one fit pass over `blocks`."""
+    largest = max((block.shape for block in blocks), key=math.prod, default=(0,) * len(source.dims))
+    itemsize = source.dtype.itemsize
+    per_thread = math.prod(largest) * (2 * itemsize + (8 if each.at else 0)) + _unit_bytes(source)
+    summary = summary_bytes(each, source)
+    return Phase(
+        name="fit",
+        block_shape=largest,
+        blocks=len(blocks),
+        tasks=len(blocks) + merges(len(blocks)),
+        bytes_read=sum(block.size for block in blocks) * itemsize,
+        bytes_written=0,
+        peak_bytes_per_worker=PROCESS_BYTES + threads_per_worker * (per_thread + (MERGE_FAN_IN + 2) * summary),
+    )
+
+
+def plan_apply(
+    source: Source,
+    block_shape: tuple[int, ...],
+    output_dtype: np.dtype[Any],
+    threads_per_worker: int,
+) -> Phase:
+    """The figures of the writing pass in boxes of `block_shape`."""
+    blocks = tile_count(source.shape, block_shape)
+    elements = math.prod(min(width, size) for width, size in zip(block_shape, source.shape, strict=True))
+    per_thread = elements * (2 * source.dtype.itemsize + 2 * output_dtype.itemsize) + 2 * _unit_bytes(source)
+    return Phase(
+        name="apply",
+        block_shape=block_shape,
+        blocks=blocks,
+        tasks=blocks + merges(blocks),
+        bytes_read=_elements_read(source, block_shape) * source.dtype.itemsize,
+        bytes_written=math.prod(source.shape) * output_dtype.itemsize,
+        peak_bytes_per_worker=PROCESS_BYTES + threads_per_worker * per_thread,
+    )
+
+
+def summary_bytes(each: Pass, source: Source) -> int:
+    """About how much memory one summary of `each` takes."""
+    features = feature_count(source, each.per)
+    if each.summary == "histogram":
+        return features * (bin_count(source.dtype) or 0) * COUNT_BYTES
+    return features * MOMENTS_BYTES_PER_FEATURE
+
+
+def merges(leaves: int) -> int:
+    """How many merge tasks join `leaves` summaries."""
+    count = 0
+    while leaves > 1:
+        leaves = -(-leaves // MERGE_FAN_IN)
+        count += leaves
+    return count
+
+
+def _unit_bytes(source: Source) -> int:
+    return UNITS_DECODED_AT_ONCE * math.prod(_clipped(source.read_unit, source.shape)) * source.dtype.itemsize
+
+
+def _elements_read(source: Source, block_shape: tuple[int, ...]) -> int:
+    """Elements decoded when every block fetches each stored unit that it touches."""
+    return math.prod(
+        sum(
+            min(-(-min(start + width, size) // unit) * unit, size) - start // unit * unit
+            for start in range(0, size, width)
+        )
+        for size, width, unit in zip(source.shape, block_shape, _clipped(source.read_unit, source.shape), strict=True)
+    )

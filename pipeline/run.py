@@ -1,0 +1,286 @@
+"""The story on one page: open the source, plan, fit, write the manifest, apply, commit.
+
+Not here: how any of it is done.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from pipeline.apply import Write, write_blocks
+from pipeline.block import DEFAULT_BLOCK_BYTES, Block, tile
+from pipeline.cluster import DaskExecutor, connect, threads_per_worker
+from pipeline.config import ApplyConfig, Config, LocalClusterConfig, OutputConfig
+from pipeline.errors import OutputExistsError
+from pipeline.executor import Executor, SerialExecutor, decoded_bytes
+from pipeline.fitting import blocks_selected, statistics_at
+from pipeline.gather import Gather, gather
+from pipeline.inference import Manifest
+from pipeline.inference.stored import chain_for
+from pipeline.job import Job, as_source, config_job, labels_of, make_job, open_config_source
+from pipeline.manifest import FittedStatistics
+from pipeline.normalize.step import FittedStep
+from pipeline.plan import Pass, Plan, apply_step, fit_blocks, plan_apply, plan_fit, plan_passes, whole_axes
+from pipeline.progress import Reporter, SilentReporter, reporting
+from pipeline.sink.zarr_sink import ZarrSink, create_output, write_unit
+from pipeline.source.zarr_source import ZarrSource
+from pipeline.statistics.summary import Summary
+from pipeline.versions import versions
+
+
+@dataclass(frozen=True)
+class RunResult:
+    """What `zarrnorm run` made."""
+
+    manifest: Manifest
+    manifest_path: Path
+    output_store: str
+
+
+def fit(
+    data: Any,
+    array: str | None = None,
+    *,
+    normalize: Sequence[Mapping[str, Any] | str],
+    dims: Sequence[str] | None = None,
+    sample_dim: str | None = None,
+    where: Mapping[str, Any] | None = None,
+    nan: str = "skip",
+    dtype: Any = None,
+    describe: bool = False,
+    missing_chunks: str = "error",
+    block_bytes: int = DEFAULT_BLOCK_BYTES,
+    client: Any = None,
+) -> Manifest:
+    """Fit a chain of normalizations in as few reads of the data as it allows.
+
+    Parameters
+    ----------
+    data : path, URL, Zarr store, xarray.DataArray, dask.array.Array or ndarray
+    array : str, optional
+        Path of the array within a store; not needed where there is only one.
+    normalize : sequence of mappings
+        The steps, as in a configuration: ``[{"zscore": {"per": ["channel"]}}]``.
+    dims : sequence of str, optional
+        Names of the dims, where the data does not name them.
+    sample_dim : str, optional
+        The dim along which there are more and more observations; the first by default.
+    where : mapping, optional
+        Fit on the samples with these labels only: ``{"split": "train"}``.
+    nan : {'skip', 'error', 'propagate'}
+    dtype : dtype-like, optional
+        Of what the manifest's `transform` returns. By default a float keeps its own (float16 becomes float32), integers of 16 bits
+        or fewer give float32 and wider ones float64.
+    describe : bool
+        Gather statistics even where no step needs them.
+    missing_chunks : {'error', 'fill'}
+    block_bytes : int
+        Decoded bytes of one unit of work.
+    client : distributed.Client, optional
+        Where to run. By default in this process: on all of its cores where there are several blocks.
+
+    Returns
+    -------
+    Manifest
+
+    Raises
+    ------
+    PipelineError
+        One of its kinds, see `pipeline.errors`.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> manifest = fit(np.array([[0.0, 5.0], [10.0, 6.0]]), dims=["cell", "gene"], normalize=[{"minmax": {"per": ["gene"]}}])
+    >>> manifest.transform(np.array([[5.0, 5.5]]))
+    array([[0.5, 0.5]])
+    """
+    job = make_job(as_source(data, array, dims, sample_dim, missing_chunks), normalize, where, nan, dtype, block_bytes)
+    job.source.check()
+    passes = plan_passes(job.steps, job.source, describe)
+    with _executor(client, small=all(len(_blocks(job, each)) <= 1 for each in passes)) as executor:
+        return fit_job(job, passes, executor, SilentReporter())
+
+
+def fit_config(config: Config, reporter: Reporter) -> Manifest:
+    """Fit as `config` says and save the manifest.
+
+    A chain with nothing to fit is described all the same, in one read, unless `fit.describe` is false: its statistics are all that
+    could be asked for here.
+    """
+    refuse_existing_manifest(config.output)
+    job = config_job(config)
+    passes = plan_passes(job.steps, job.source, describe=config.fit.describe is not False)
+    job.source.check()
+    with connect(config.cluster) as executor:
+        manifest = fit_job(job, passes, executor, reporter)
+    manifest.save(config.output.manifest, overwrite=config.output.overwrite)
+    return manifest
+
+
+def run_config(config: Config, reporter: Reporter) -> RunResult:
+    """Fit as `config` says, write the normalized store, then the manifest, then what makes the store open.
+
+    A chain with nothing to fit is described while it is written, at no read of its own, unless `fit.describe` is false.
+    """
+    refuse_existing_manifest(config.output)
+    job = config_job(config)
+    passes = plan_passes(job.steps, job.source, describe=config.fit.describe is not False)
+    on_the_way = passes[0] if passes and not passes[0].fits else None
+    job.source.check()
+    sink = _create_output(job.source, config.output, job.output_dtype)
+    with connect(config.cluster) as executor:
+        fitted, found = _fit_steps(job, () if on_the_way else passes, executor, reporter)
+        task = Write(job.source, job.chain(fitted, job.output_dtype), sink, _gather_task(job, on_the_way, fitted) if on_the_way else None)
+        summary = _write(task, job.block_bytes, executor, reporter)
+    if on_the_way and summary is not None:
+        found = [_found(job, on_the_way, summary, fitted, len(fitted))]
+    manifest = _manifest(job, fitted, found)
+    manifest.save(config.output.manifest, overwrite=config.output.overwrite)
+    sink.commit()
+    return RunResult(manifest, Path(config.output.manifest), config.output.store)
+
+
+def apply_manifest(manifest: Manifest, config: ApplyConfig, reporter: Reporter) -> str:
+    """Write the source of `config`, transformed by `manifest`, to its output; returns the store's path.
+
+    Raises
+    ------
+    InputMismatchError
+        Where the source does not fit the manifest.
+    """
+    source = open_config_source(config.source, config.source.dims or manifest.chain.dims)
+    chain = chain_for(manifest, source)
+    source.check()
+    sink = _create_output(source, config.output, chain.output_dtype)
+    with connect(config.cluster) as executor:
+        _write(Write(source, chain, sink), config.block_bytes, executor, reporter)
+    sink.commit()
+    return config.output.store
+
+
+def plan_config(config: Config) -> Plan:
+    """What `run_config` would do; reads metadata and labels, no data."""
+    job = config_job(config)
+    threads = threads_per_worker(config.cluster)
+    passes = tuple(each for each in plan_passes(job.steps, job.source) if each.fits)
+    phases = [plan_fit(each, job.source, _blocks(job, each), threads) for each in passes]
+    unit = write_unit(job.source, config.output.chunks, config.output.shards)
+    shape = apply_step(job.source, unit, job.output_dtype, whole_axes(job.steps, job.source), job.block_bytes)
+    phases.append(plan_apply(job.source, shape, job.output_dtype, threads))
+    return Plan(passes, tuple(phases), threads)
+
+
+def refuse_existing_manifest(output: OutputConfig) -> None:
+    """Raise OutputExistsError before any work is done where the manifest's place is taken."""
+    if Path(output.manifest).exists() and not output.overwrite:
+        raise OutputExistsError(
+            "something is there already", where=output.manifest, remedy="choose another output.manifest, or set output.overwrite to true"
+        )
+
+
+def fit_job(job: Job, passes: Sequence[Pass], executor: Executor, reporter: Reporter) -> Manifest:
+    """The manifest of `job`, read in `passes`; writes nothing."""
+    fitted, found = _fit_steps(job, passes, executor, reporter)
+    return _manifest(job, fitted, found)
+
+
+def _fit_steps(
+    job: Job, passes: Sequence[Pass], executor: Executor, reporter: Reporter
+) -> tuple[list[FittedStep], list[FittedStatistics]]:
+    """Fit the chain's steps in order, reading the source once for each pass."""
+    fitted: list[FittedStep] = []
+    found: list[FittedStatistics] = []
+    summaries: dict[Pass, Summary] = {}
+    by_step = {index: each for each in passes for index in each.fits or (len(job.steps),)}
+    for index in range(len(job.steps) + 1):
+        statistics = None
+        if each := by_step.get(index):
+            if each not in summaries:
+                summaries[each] = _read(job, each, fitted, executor, reporter)
+            found.append(_found(job, each, summaries[each], fitted, index))
+            statistics = found[-1].statistics
+        if index < len(job.steps):
+            fitted.append(job.steps[index].fit(statistics))
+    return fitted, found
+
+
+def _read(job: Job, each: Pass, fitted: Sequence[FittedStep], executor: Executor, reporter: Reporter) -> Summary:
+    blocks = _blocks(job, each)
+    total_bytes = sum(decoded_bytes(block, job.source.dtype) for block in blocks)
+    with reporting(reporter, "fit", total_bytes, len(blocks)) as advance:
+        return gather(_gather_task(job, each, fitted), blocks, executor, advance)
+
+
+def _gather_task(job: Job, each: Pass, fitted: Sequence[FittedStep]) -> Gather:
+    return Gather(job.source, job.chain(fitted[: each.at]), each.summary, each.per, job.selected)
+
+
+def _found(job: Job, each: Pass, summary: Summary, fitted: Sequence[FittedStep], index: int) -> FittedStatistics:
+    """The statistics of the values that reach step `index`, from the pass that serves it."""
+    wanted = (job.steps[index].fitted_per or ()) if index < len(job.steps) else ()
+    per = tuple(dim for dim in job.source.dims if dim in wanted)
+    statistics = statistics_at(summary, fitted[each.at : index], each.per, per, job.nan_policy)
+    statistics.check()
+    return FittedStatistics(index, per, statistics)
+
+
+def _write(task: Write, block_bytes: int, executor: Executor, reporter: Reporter) -> Summary | None:
+    source = task.source
+    whole = whole_axes([fitted.step for fitted in task.chain.steps], source)
+    blocks = list(tile(source.shape, apply_step(source, task.sink.write_unit, task.chain.output_dtype, whole, block_bytes)))
+    total_bytes = sum(decoded_bytes(block, source.dtype) for block in blocks)
+    with reporting(reporter, "apply", total_bytes, len(blocks)) as advance:
+        return write_blocks(task, blocks, executor, advance).summary
+
+
+def _blocks(job: Job, each: Pass) -> list[Block]:
+    whole = whole_axes(job.steps[: each.at], job.source)
+    return blocks_selected(fit_blocks(job.source, whole, job.block_bytes), job.source, job.selected)
+
+
+@contextmanager
+def _executor(client: Any, small: bool) -> Iterator[Executor]:
+    if client is not None:
+        yield DaskExecutor(client)
+    elif small:
+        yield SerialExecutor()
+    else:
+        with connect(LocalClusterConfig()) as executor:
+            yield executor
+
+
+def _create_output(source: ZarrSource, output: OutputConfig, dtype: np.dtype[Any]) -> ZarrSink:
+    return create_output(
+        source,
+        output.store,
+        dtype,
+        chunks=output.chunks,
+        shards=output.shards,
+        compressors=output.compressors,
+        overwrite=output.overwrite,
+    )
+
+
+def _manifest(job: Job, fitted: Sequence[FittedStep], found: Sequence[FittedStatistics]) -> Manifest:
+    source = job.source
+    return Manifest.build(
+        chain=job.chain(fitted, job.output_dtype),
+        sizes=job.sizes,
+        labels=labels_of(source),
+        statistics=found,
+        nan_policy=job.nan_policy,
+        provenance={
+            "source": source.provenance(),
+            "fitted_on": {"where": job.where, "samples": job.samples},
+            "created": datetime.now(UTC).isoformat(timespec="seconds"),
+            "versions": versions(),
+        },
+    )

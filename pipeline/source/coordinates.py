@@ -1,0 +1,141 @@
+"""The one-dimensional arrays beside an array: labels, splits, plates.
+
+Not here: which samples they select (`select.py`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from difflib import get_close_matches
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from zarr.abc.store import Store
+
+from pipeline.errors import SourceError
+from pipeline.source.chunks import ZarrArray
+from pipeline.source.hierarchy import children, find_node, join_path, parent_path
+from pipeline.source.store import store_name
+
+LABEL_KINDS = "Uiuf"
+
+
+@dataclass(frozen=True)
+class Coordinates:
+    """What labels the dims of one array.
+
+    Parameters
+    ----------
+    store : zarr.abc.store.Store
+    array : zarr.Array
+        The array that is labelled.
+    dims : tuple of str
+    sample_dim : str
+    read_array : callable
+        Opens the array at a path and reads all of it.
+    """
+
+    store: Store
+    array: ZarrArray
+    dims: tuple[str, ...]
+    sample_dim: str
+    read_array: Callable[[str], tuple[ZarrArray, NDArray[Any]]]
+
+    @property
+    def group(self) -> str:
+        """Path of the group that the array is in."""
+        return parent_path(self.array.path)
+
+    @property
+    def sizes(self) -> dict[str, int]:
+        return dict(zip(self.dims, self.array.shape, strict=True))
+
+    def labels(self, dim: str) -> NDArray[Any] | None:
+        """The strings, integers or floats of the coordinate named like `dim`, None where there is none."""
+        if not self.array.path:
+            return None
+        node = find_node(self.store, join_path(self.group, dim))
+        if node is None or node.path == self.array.path or node.shape != (self.sizes[dim],):
+            return None
+        values = self._values(node.path, dim)[1]
+        return values if values.dtype.kind in LABEL_KINDS else None
+
+    def read(self, name: str) -> tuple[str, NDArray[Any]]:
+        """The dim and the values of the coordinate `name`; raises SourceError where there is none or it fits no dim."""
+        node = find_node(self.store, join_path(self.group, name)) if self.array.path else None
+        if node is None or node.shape is None or node.path == self.array.path:
+            names = self._names()
+            close = get_close_matches(name, names, 1)
+            raise SourceError(
+                "no such coordinate",
+                where=self._where(name),
+                found=name,
+                expected=", ".join(names) or "a one-dimensional array beside the array; there is none",
+                remedy=f"use {close[0]!r}" if close else None,
+            )
+        if len(node.shape) != 1:
+            raise SourceError(
+                "a coordinate must be one-dimensional",
+                where=self._where(name),
+                found=f"shape {node.shape}",
+                expected=self._fitting(),
+            )
+        named, values = self._values(node.path, name)
+        return self._dim_of(name, named, len(values)), values
+
+    def _dim_of(self, name: str, named: str | None, length: int) -> str:
+        stored = stored_dims(self.array)
+        if named is not None and (named in self.dims or stored is not None):
+            candidates = [named] if self.sizes.get(named) == length else []
+        else:
+            candidates = [dim for dim in (self.sample_dim, *self.dims) if self.sizes[dim] == length]
+        if not candidates:
+            raise SourceError(
+                "the coordinate fits no dim of the array",
+                where=self._where(name),
+                found=f"{length} values" + (f" along {named}" if named else ""),
+                expected=self._fitting(),
+            )
+        return candidates[0]
+
+    def _values(self, path: str, name: str) -> tuple[str | None, NDArray[Any]]:
+        array, values = self.read_array(path)
+        dims = stored_dims(array)
+        return (dims[0] if dims else None), self._plain(name, values)
+
+    def _plain(self, name: str, values: NDArray[Any]) -> NDArray[Any]:
+        """`values` with every kind of string as fixed-width text."""
+        if values.dtype.kind not in "OST":
+            return values
+        texts = [each.decode("utf-8", "replace") if isinstance(each, bytes) else each for each in values.tolist()]
+        if not all(isinstance(text, str) for text in texts):
+            raise SourceError(
+                "a coordinate holds objects that are not text", where=self._where(name), expected="strings, numbers or bool"
+            )
+        return np.array(texts, dtype=np.str_)
+
+    def _names(self) -> list[str]:
+        if not self.array.path:
+            return []
+        beside = children(self.store, self.group)
+        lengths = [(size,) for size in self.array.shape]
+        return [node.path.rpartition("/")[2] for node in beside if node.shape in lengths and node.path != self.array.path]
+
+    def _fitting(self) -> str:
+        return "as many values as a dim has: " + ", ".join(f"{dim} {size}" for dim, size in self.sizes.items())
+
+    def _where(self, name: str) -> str:
+        return f"{store_name(self.store)}:{join_path(self.group, name)}"
+
+
+def stored_dims(array: ZarrArray) -> tuple[str | None, ...] | None:
+    """The names of its dims that an array stores, None for a dim without one, or None altogether.
+
+    Format 3 has `dimension_names`; format 2, and some writers of format 3, the attribute `_ARRAY_DIMENSIONS` of xarray.
+    """
+    names = getattr(array.metadata, "dimension_names", None) or array.attrs.get("_ARRAY_DIMENSIONS")
+    if not isinstance(names, (list, tuple)) or len(names) != array.ndim or all(name is None for name in names):
+        return None
+    return tuple(None if name is None else str(name) for name in names)

@@ -1,0 +1,272 @@
+"""One array of a Zarr store, read block by block.
+
+Not here: finding the array and settling its dims (`open.py`), and labels (`coordinates.py`).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import warnings
+from collections.abc import Iterator
+from dataclasses import dataclass, fields
+from functools import cached_property
+from typing import Any, Literal, TypeAlias
+
+import numpy as np
+import zarr
+from numpy.typing import NDArray
+from zarr.abc.store import Store
+from zarr.errors import UnstableSpecificationWarning
+from zarr.storage import StorePath
+
+from pipeline.block import Block, is_aligned, overlapping
+from pipeline.errors import ChunkError, SourceError
+from pipeline.source.chunk_store import ChunkStore, MissingChunkError
+from pipeline.source.chunks import ChunkGrid, ZarrArray, stores_blosc_frames
+from pipeline.source.coordinates import Coordinates
+from pipeline.source.hierarchy import join_path, read_document
+from pipeline.source.store import get_bytes, open_store, store_name
+
+MissingChunks: TypeAlias = Literal["error", "fill"]
+FILL_REMEDY = (
+    "set `source.missing_chunks: fill` where the writer leaves out chunks that hold only the fill value; otherwise restore them"
+)
+CORRUPT_REMEDY = "restore the chunk from a copy of the store, or write it anew"
+
+
+@dataclass(frozen=True)
+class ZarrSource:
+    """An array of real numbers in a Zarr store of format 2 or 3, sharded or not. `open_source` makes one.
+
+    Pickles as these fields alone and opens its store where it is used. Values are as they are stored: attributes
+    such as `scale_factor` are not applied.
+
+    Parameters
+    ----------
+    store : str or zarr.abc.store.Store
+        An address, or a store that is open already.
+    array : str
+        Path of the array from the root of the store.
+    dims : tuple of str
+    sample_dim : str
+        The dim along which there are more and more observations.
+    missing_chunks : {'error', 'fill'}
+        Whether a chunk that is not in the store is an error or holds the fill value. What counts is the stored object: chunks
+        that a shard's own index leaves out hold the fill value in either case.
+    """
+
+    store: str | Store
+    array: str
+    dims: tuple[str, ...]
+    sample_dim: str
+    missing_chunks: MissingChunks = "error"
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {field.name: getattr(self, field.name) for field in fields(self)}
+
+    @cached_property
+    def opened_store(self) -> Store:
+        """The store, opened in this process."""
+        return open_store(self.store, "r")
+
+    @cached_property
+    def zarr_array(self) -> ZarrArray:
+        """The array, opened in this process."""
+        return open_array(self.opened_store, self.array)
+
+    @property
+    def name(self) -> str:
+        """The store and the array, for messages."""
+        return f"{store_name(self.store)}:{self.array}" if self.array else store_name(self.store)
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return tuple(self.zarr_array.shape)
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        return np.dtype(self.zarr_array.dtype).newbyteorder("=")
+
+    @property
+    def grid(self) -> ChunkGrid:
+        """How the array is stored."""
+        return ChunkGrid(self.zarr_array)
+
+    @property
+    def read_unit(self) -> tuple[int, ...]:
+        return self.grid.unit
+
+    def labels(self, dim: str) -> NDArray[Any] | None:
+        """The strings, integers or floats of the one-dimensional array named like `dim` beside the array.
+
+        Returns
+        -------
+        ndarray of str, int or float, shape (size of the dim,), or None
+            None also where that array holds something else, such as dates.
+        """
+        return self._coordinates.labels(dim)
+
+    def coordinate(self, name: str) -> tuple[str, NDArray[Any]]:
+        """The dim and the values of the one-dimensional array `name` beside the array.
+
+        The dim is the one that the coordinate names; where it names none, the sample dim if it has as many values, else the
+        first dim that has.
+
+        Raises
+        ------
+        SourceError
+            Where there is none, or it fits no dim.
+        """
+        return self._coordinates.read(name)
+
+    @property
+    def _coordinates(self) -> Coordinates:
+        return Coordinates(self.opened_store, self.zarr_array, self.dims, self.sample_dim, self._read_coordinate)
+
+    def _read_coordinate(self, path: str) -> tuple[ZarrArray, NDArray[Any]]:
+        array = open_array(self.opened_store, path)
+        return array, read_checked(array, self.opened_store, Block((0,) * array.ndim, array.shape), self.missing_chunks)
+
+    def check(self) -> None:
+        """Compare the stored keys with those that the array's shape asks for; one listing, no chunk is read.
+
+        Raises
+        ------
+        ChunkError
+            Where a chunk is missing and `missing_chunks` is `error`.
+        """
+        if self.missing_chunks == "fill":
+            return
+        missing, first = self.grid.missing(self.opened_store)
+        if missing:
+            raise ChunkError(
+                f"{missing} of {self.grid.size} stored chunks are missing",
+                where=self.name,
+                found=f"no {first}" + (f" and {missing - 1} more" if missing > 1 else ""),
+                expected="a stored object for every chunk (or shard)",
+                remedy=FILL_REMEDY,
+            )
+
+    def read(self, block: Block) -> NDArray[Any]:
+        """The values of `block`, in native byte order.
+
+        With `missing_chunks: error` a chunk that was lost since `check` is noticed here as well.
+
+        Raises
+        ------
+        ChunkError
+            Naming the store, the array and the chunk that cannot be read or decoded.
+        """
+        return read_checked(self.zarr_array, self.opened_store, block, self.missing_chunks)
+
+    def provenance(self) -> dict[str, Any]:
+        """Where the values come from, as JSON types.
+
+        `fingerprint` is the SHA-256 of the array's metadata documents and of the number of stored chunks. It costs one
+        listing and tells another array or a changed layout, not changed values.
+        """
+        array = self.zarr_array
+        return {
+            "kind": "zarr",
+            "store": store_name(self.store),
+            "array": self.array,
+            "dims": list(self.dims),
+            "shape": list(self.shape),
+            "dtype": self.dtype.name,
+            "chunks": list(array.chunks),
+            "shards": None if array.shards is None else list(array.shards),
+            "zarr_format": array.metadata.zarr_format,
+            "codecs": list(codec_names(self.opened_store, self.array)),
+            "fingerprint": self._fingerprint(),
+        }
+
+    def _fingerprint(self) -> str:
+        digest = hashlib.sha256()
+        for name in ("zarr.json", ".zarray", ".zattrs"):
+            digest.update(get_bytes(self.opened_store, join_path(self.array, name)) or b"")
+            digest.update(b"\0")
+        digest.update(str(np.count_nonzero(self.grid.present(self.opened_store))).encode())
+        return digest.hexdigest()
+
+
+def open_array(store: Store, path: str) -> ZarrArray:
+    """The array at `path`, for reading.
+
+    Raises
+    ------
+    SourceError
+        Where Zarr cannot open it.
+    """
+    try:
+        with warnings.catch_warnings():
+            # Fixed-width strings of format 3 read well; whether every program reads them is the writer's concern.
+            warnings.simplefilter("ignore", UnstableSpecificationWarning)
+            return zarr.open_array(store, path=path, mode="r")
+    except Exception as error:
+        raise SourceError(
+            "the array cannot be opened", where=f"{store_name(store)}:{path}", found=f"{type(error).__name__}: {error}"
+        ) from error
+
+
+def read_checked(array: ZarrArray, store: Store, block: Block, missing_chunks: MissingChunks) -> NDArray[Any]:
+    """The values of `block` in native byte order; a chunk that cannot be had is a ChunkError that names it."""
+    strict = missing_chunks == "error"
+    try:
+        values = _read(array, store, block, strict)
+    except (Exception, BaseExceptionGroup) as error:
+        raise _chunk_error(array, store, block, strict, error) from error
+    return values if values.dtype.isnative else values.astype(values.dtype.newbyteorder("="))
+
+
+def _read(array: ZarrArray, store: Store, block: Block, strict: bool) -> NDArray[Any]:
+    whole = array.shards is not None and is_aligned(block, array.shards, array.shape)
+    chunks = ChunkStore(store, strict, whole, stores_blosc_frames(array))
+    metadata: Any = array.metadata
+    reader: ZarrArray = zarr.Array(zarr.AsyncArray(metadata, StorePath(chunks, array.path)))
+    return np.asarray(reader[block.slices])
+
+
+def _chunk_error(array: ZarrArray, store: Store, block: Block, strict: bool, cause: BaseException) -> ChunkError:
+    """The error for the first chunk of `block` that fails by itself, which costs a read of each until then."""
+    grid = ChunkGrid(array)
+    name = f"{store_name(store)}:{array.path}"
+    for part in overlapping(block, grid.unit):
+        try:
+            _read(array, store, part, strict)
+        except MissingChunkError:
+            return ChunkError("a stored chunk is missing", where=f"{name}, chunk {grid.key_at(part)}", remedy=FILL_REMEDY)
+        except (Exception, BaseExceptionGroup) as error:
+            return ChunkError(
+                "a stored chunk cannot be read",
+                where=f"{name}, chunk {grid.key_at(part)}",
+                found=f"{type(error).__name__}: {error}",
+                expected=f"{part.size} values of {array.dtype}",
+                remedy=CORRUPT_REMEDY,
+            )
+    return ChunkError(
+        "a block cannot be read, though each of its chunks can",
+        where=f"{name}{block}",
+        found=f"{type(cause).__name__}: {cause}",
+        remedy="try again; if memory is short, lower block_bytes",
+    )
+
+
+def codec_names(store: Store, path: str) -> Iterator[str]:
+    """Names of an array's codecs in the order of encoding, those inside shards after the sharding."""
+    document = read_document(store, join_path(path, "zarr.json"))
+    if document is not None:
+        yield from _codec_names(document["codecs"])
+        return
+    document = read_document(store, join_path(path, ".zarray")) or {}
+    for codec in (*(document.get("filters") or ()), document.get("compressor")):
+        if codec is not None:
+            yield str(codec["id"])
+
+
+def _codec_names(codecs: list[Any]) -> Iterator[str]:
+    for codec in codecs:
+        if isinstance(codec, str):
+            yield codec
+            continue
+        yield str(codec["name"])
+        yield from _codec_names((codec.get("configuration") or {}).get("codecs", []))

@@ -1,0 +1,186 @@
+"""The summary of integers of 16 bits or fewer and of bool: how often each value occurs, exactly.
+
+Not here: histograms of floats, and what follows from the counts' sums (`describe.py`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from math import prod
+from operator import mul
+from typing import Any, ClassVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pipeline.block import Block
+from pipeline.errors import DataError, ManifestError
+from pipeline.statistics.arrays import take
+from pipeline.statistics.describe import Counts, Statistics, extrema_dtype, extrema_identities
+from pipeline.statistics.exact import POWERS, PowerSums
+
+DTYPES = tuple(np.dtype(name) for name in ("bool", "uint8", "int8", "uint16", "int16"))
+SIGNIFICAND_BITS = 53
+
+
+@dataclass(frozen=True, eq=False)
+class Histogram:
+    """The count of every value that a small dtype has; see `Summary` for the laws it obeys.
+
+    From it follow, without another read and exactly, the statistics of any elementwise function of the values.
+
+    Parameters
+    ----------
+    counts : ndarray of int64
+        Shape feature shape + (bins,), the values ascending.
+    dtype : numpy.dtype
+        bool, uint8, int8, uint16 or int16.
+
+    Examples
+    --------
+    >>> values = np.array([3, 3, 255], np.uint8)
+    >>> histogram = Histogram.empty((), values.dtype).update(values, ())
+    >>> float(histogram.statistics(table=histogram.values() / 255).mean().round(6))
+    0.341176
+    """
+
+    name: ClassVar[str] = "histogram"
+
+    counts: Counts
+    dtype: np.dtype[Any]
+
+    @property
+    def feature_shape(self) -> tuple[int, ...]:
+        return self.counts.shape[:-1]
+
+    @classmethod
+    def empty(cls, feature_shape: tuple[int, ...], dtype: np.dtype[Any]) -> Histogram:
+        """The summary of no values of `dtype`; raises DataError where that has no exact histogram."""
+        bins = bin_count(dtype)
+        if bins is None:
+            raise DataError("no exact histogram of this dtype", found=dtype, expected=", ".join(map(str, DTYPES)))
+        return cls(np.zeros((*feature_shape, bins), np.int64), dtype.newbyteorder("="))
+
+    def values(self) -> NDArray[Any]:
+        """The value of each bin, ascending: int64 or uint64 of shape (bins,)."""
+        first = np.iinfo(self.dtype).min if self.dtype.kind == "i" else 0
+        return np.arange(first, first + self.counts.shape[-1]).astype(extrema_dtype(self.dtype))
+
+    def update(self, values: NDArray[Any], feature_axes: tuple[int, ...]) -> Histogram:
+        """This summary merged with that of `values`, whose `feature_axes` (ascending) are kept and others reduced."""
+        from pipeline.statistics.kernels import count_values
+        from pipeline.statistics.tiles import collapse, strips
+
+        if values.dtype.newbyteorder("=") != self.dtype:
+            raise DataError("values of another dtype than the histogram's", found=values.dtype, expected=self.dtype)
+        view = collapse(values, feature_axes)
+        counts = np.zeros((view.shape[1], self.counts.shape[-1]), np.int64)
+        for features, strip in strips(view, self.dtype):
+            count_values(strip.view(f"u{self.dtype.itemsize}"), counts[features])
+        if self.dtype.kind == "i":
+            counts = np.roll(counts, counts.shape[1] // 2, axis=1)
+        shape = tuple(values.shape[axis] for axis in feature_axes)
+        return self.merge(Histogram(counts.reshape(*shape, counts.shape[1]), self.dtype))
+
+    def merge(self, other: Histogram) -> Histogram:
+        """The summary of the values of both; raises DataError where they are of different features or dtypes."""
+        mine, theirs = (self.feature_shape, self.dtype), (other.feature_shape, other.dtype)
+        if mine != theirs:
+            raise DataError("summaries of different features or dtypes", found=theirs, expected=mine)
+        return Histogram(self.counts + other.counts, self.dtype)
+
+    def sum_features(self, axes: tuple[int, ...]) -> Histogram:
+        """The summary that would have been kept without the feature axes `axes`."""
+        return Histogram(self.counts.sum(axis=axes), self.dtype)
+
+    @classmethod
+    def join(cls, parts: Sequence[tuple[Block, Histogram]], feature_shape: tuple[int, ...]) -> Histogram:
+        """One summary from those of disjoint boxes of features that tile `feature_shape`; at least one part."""
+        first = parts[0][1]
+        counts = np.zeros((*feature_shape, first.counts.shape[-1]), np.int64)
+        for box, part in parts:
+            counts[box.slices] = part.counts
+        return cls(counts, first.dtype)
+
+    def arrays(self) -> dict[str, NDArray[Any]]:
+        """The whole state: `counts`, and `zero`, an array of no values that has the dtype."""
+        return {"counts": self.counts, "zero": np.zeros(1, self.dtype)}
+
+    @classmethod
+    def from_arrays(cls, arrays: Mapping[str, NDArray[Any]]) -> Histogram:
+        """The summary that gave `arrays`; raises ManifestError where they do not fit together."""
+        counts, dtype = take(arrays, "counts", np.int64), take(arrays, "zero", DTYPES, (1,)).dtype
+        if counts.shape[-1:] != (bin_count(dtype),):
+            expected = f"{bin_count(dtype)} bins"
+            raise ManifestError("array of the wrong shape", where="counts", found=counts.shape, expected=expected)
+        return cls(counts, dtype)
+
+    def statistics(self, nan_policy: str = "skip", table: NDArray[np.float64] | None = None) -> Statistics:
+        """The statistics of the values, or of what an elementwise function makes of them.
+
+        Parameters
+        ----------
+        nan_policy : {'skip', 'error', 'propagate'}
+            As `Statistics` has it.
+        table : ndarray of float64, optional
+            The function's value for each bin, of shape (bins,) or feature shape + (bins,); its NaN and infinities
+            count as such. Without it the values themselves, whose statistics equal those of `Moments` bit for bit.
+
+        Returns
+        -------
+        Statistics
+        """
+        shape = self.feature_shape
+        values = self.values() if table is None else np.asarray(table, np.float64)
+        finite = np.isfinite(values)
+
+        def count(which: NDArray[np.bool_]) -> Counts:
+            return np.asarray(np.where(which, self.counts, 0).sum(axis=-1, dtype=np.int64))
+
+        occurs = (self.counts > 0) & finite
+        least, greatest = extrema_identities(values.dtype)
+        return Statistics(
+            nobs=count(finite),
+            nan=count(np.isnan(values)),
+            posinf=count(values == np.inf),
+            neginf=count(values == -np.inf),
+            zeros=count(values == 0),
+            min=np.asarray(np.where(occurs, values, least).min(axis=-1) + values.dtype.type(0)),
+            max=np.asarray(np.where(occurs, values, greatest).max(axis=-1) + values.dtype.type(0)),
+            sums=_power_sums(self.counts.reshape(prod(shape), len(self.values())), np.where(finite, values, 0), shape),
+            nan_policy=nan_policy,
+        )
+
+
+def bin_count(dtype: np.dtype[Any]) -> int | None:
+    """How many values `dtype` has, 2, 256 or 65536; None where it is not bool or an integer of 16 bits or fewer."""
+    if dtype.newbyteorder("=") not in DTYPES:
+        return None
+    return 2 if dtype.kind == "b" else 2 ** (8 * dtype.itemsize)
+
+
+def _power_sums(counts: Counts, values: NDArray[Any], feature_shape: tuple[int, ...]) -> PowerSums:
+    """Σ count·valueᵏ over the bins, in Python's integers; `values` of shape (bins,) or one row a feature."""
+    integers, exponent = _integers(values)
+    rows = values.ndim > 1
+    powers = [integers.reshape(-1, counts.shape[1]) ** power for power in POWERS]
+    sums: list[list[int]] = [[] for _ in POWERS]
+    for feature, count in enumerate(counts):
+        occurs = np.flatnonzero(count)
+        times = count[occurs].tolist()
+        for power in POWERS:
+            sums[power - 1].append(sum(map(mul, times, powers[power - 1][feature if rows else 0, occurs].tolist())))
+    return PowerSums.from_integers(sums, [power * exponent for power in POWERS], feature_shape)
+
+
+def _integers(values: NDArray[Any]) -> tuple[NDArray[np.object_], int]:
+    """(integers, exponent): `values`, finite, as `integer · 2^exponent`, exactly."""
+    if values.dtype.kind != "f":
+        return values.astype(object), 0
+    fractions, exponents = np.frexp(values)
+    significands = np.ldexp(fractions, SIGNIFICAND_BITS).astype(np.int64)
+    shifts = exponents.astype(np.int64) - SIGNIFICAND_BITS
+    exponent = int(shifts[significands != 0].min(initial=0))
+    shifts = np.where(significands != 0, shifts - exponent, 0)
+    return np.left_shift(significands.astype(object), shifts.astype(object)), exponent

@@ -1,0 +1,145 @@
+"""A manifest and a plan as tables for people. Not here: JSON for machines, which both of them give themselves."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from statistics import median
+from typing import Any
+
+from rich.console import Console
+from rich.filesize import decimal
+from rich.table import Table
+
+from pipeline.manifest import FittedStatistics, ManifestRecord
+from pipeline.plan import Plan
+
+COLUMNS_WITHOUT_TERMINAL = 120
+FEATURES_SHOWN = 6
+UNAVAILABLE = "-"
+
+
+def print_tables(tables: Mapping[str, Table]) -> None:
+    """Print each table under its title, to the standard output."""
+    console = Console(highlight=False, markup=False)
+    if not console.is_terminal:
+        console.width = COLUMNS_WITHOUT_TERMINAL
+    for title, table in tables.items():
+        console.print(title, style="bold")
+        console.print(table)
+
+
+def plan_tables(plan: Plan) -> dict[str, Table]:
+    """What a run will do: its figures, then each pass over the data."""
+    content = plan.to_json()
+    figures = _table("", "")
+    for name, value in content.items():
+        if not isinstance(value, (list, dict)):
+            figures.add_row(name.replace("_bytes", "").replace("bytes_", "").replace("_", " "), _figure(name, value))
+    parts = {name: _rows(content[name]) for name in ("passes", "phases") if content.get(name)}
+    return {"plan": figures, **parts}
+
+
+def _rows(rows: Sequence[Mapping[str, Any]]) -> Table:
+    table = _table(*(name.replace("_", " ") for name in rows[0]))
+    for row in rows:
+        table.add_row(*(_figure(name, value) for name, value in row.items()))
+    return table
+
+
+def _figure(name: str, value: Any) -> str:
+    if isinstance(value, (list, tuple)):
+        return ", ".join(str(each) for each in value) or "all together"
+    return decimal(value) if "bytes" in name else _number(value)
+
+
+def manifest_tables(manifest: ManifestRecord) -> dict[str, Table]:
+    """What a manifest does and from what it was fitted: head, chain, and the statistics of each gathering."""
+    gathered = {_title(manifest, each): _statistics(manifest, each) for each in manifest.statistics}
+    return {"manifest": _head(manifest), "chain": _chain(manifest), **gathered}
+
+
+def _head(manifest: ManifestRecord) -> Table:
+    content = manifest.to_json()
+    sizes = content["sizes"]
+    table = _table("", "")
+    table.add_row("digest", content["digest"])
+    table.add_row("dims", ", ".join(f"{dim} ({sizes[dim]:,})" if dim in sizes else dim for dim in content["dims"]))
+    table.add_row("sample dim", content["sample_dim"])
+    table.add_row("dtype", f"{content['input_dtype']} in, {content['output_dtype']} out")
+    table.add_row("NaN", content["nan"])
+    return table
+
+
+def _chain(manifest: ManifestRecord) -> Table:
+    table = _table("", "step", "options", "parameters")
+    for index, (fitted, described) in enumerate(zip(manifest.chain.steps, manifest.to_json()["chain"], strict=True)):
+        options = ", ".join(f"{name}={_option(value)}" for name, value in described["options"].items())
+        parameters = (_summarised(name, values.ravel().tolist()) for name, values in fitted.parameters.items())
+        table.add_row(str(index), described["name"], options, "\n".join(parameters))
+    return table
+
+
+def _option(value: Any) -> str:
+    return f"[{', '.join(map(_option, value))}]" if isinstance(value, list) else _number(value)
+
+
+def _summarised(name: str, values: Sequence[float]) -> str:
+    if len(values) <= FEATURES_SHOWN:
+        return f"{name} {', '.join(map(_number, values))}"
+    known = [value for value in values if value == value]
+    inside = f"{_number(min(known))} … {_number(median(known))} … {_number(max(known))}" if known else UNAVAILABLE
+    return f"{name} {inside} ({len(values):,} values)"
+
+
+def _statistics(manifest: ManifestRecord, gathered: FittedStatistics) -> Table:
+    content = gathered.statistics.to_json()
+    columns = {name: _flat(values) for name, values in content.items()}
+    count = len(columns["nobs"])
+    names = _feature_names(manifest, gathered, count)
+    table = _table("", *(names or ["least feature", "median feature", "greatest feature"]))
+    for name, values in columns.items():
+        table.add_row(name, *([_number(value) for value in values] if names else _spread(values)))
+    table.caption = "\n".join(f"{name}: {reason}" for name, reason in gathered.statistics.unavailable().items())
+    table.caption_justify = "left"
+    return table
+
+
+def _title(manifest: ManifestRecord, gathered: FittedStatistics) -> str:
+    steps, at, count = manifest.chain.steps, gathered.before_step, gathered.statistics.nobs.size
+    what = "input" if at == 0 else f"values before step {at}" if at < len(steps) else "output"
+    per = f"per {', '.join(gathered.per)}: {count:,} features" if gathered.per else "all together"
+    return f"statistics of the {what}, {per}"
+
+
+def _feature_names(manifest: ManifestRecord, gathered: FittedStatistics, count: int) -> list[str]:
+    if count > FEATURES_SHOWN:
+        return []
+    if not gathered.per:
+        return [""]
+    if len(gathered.per) == 1 and gathered.per[0] in manifest.labels:
+        return [str(label) for label in manifest.labels[gathered.per[0]].tolist()]
+    return [str(index) for index in range(count)]
+
+
+def _spread(values: Sequence[Any]) -> list[str]:
+    known = [value for value in values if value is not None]
+    return [_number(of(known)) if known else UNAVAILABLE for of in (min, median, max)]
+
+
+def _flat(values: Any) -> list[Any]:
+    return [each for value in values for each in _flat(value)] if isinstance(values, list) else [values]
+
+
+def _number(value: Any) -> str:
+    if value is None:
+        return UNAVAILABLE
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        return str(value)
+    return f"{value:,}" if isinstance(value, int) else f"{value:,.10g}"
+
+
+def _table(*columns: str) -> Table:
+    table = Table(show_header=any(columns))
+    for column in columns:
+        table.add_column(column, overflow="fold")
+    return table

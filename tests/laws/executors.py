@@ -1,0 +1,40 @@
+"""An executor that takes blocks and merges in a shuffled order."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import TypeVar
+
+import numpy as np
+
+from pipeline.block import Block
+from pipeline.executor import Advance, BlockTask, run_block
+
+Result = TypeVar("Result")
+
+
+@dataclass(frozen=True)
+class ShuffledExecutor:
+    """Runs blocks in an order of the generator's, and merges randomly chosen neighbours until one result is left."""
+
+    generator: np.random.Generator
+
+    def map_merge(
+        self,
+        task: BlockTask[Result],
+        merge: Callable[[Sequence[Result]], Result],
+        groups: Sequence[Sequence[Block]],
+        advance: Advance,
+    ) -> list[Result]:
+        return [self._merged(merge, [run_block(task, blocks[index]) for index in self._order(len(blocks))]) for blocks in groups]
+
+    def _order(self, count: int) -> list[int]:
+        return [int(index) for index in self.generator.permutation(count)]
+
+    def _merged(self, merge: Callable[[Sequence[Result]], Result], results: list[Result]) -> Result:
+        while len(results) > 1:
+            count = int(self.generator.integers(2, min(5, len(results)) + 1)) if len(results) > 2 else 2
+            first = int(self.generator.integers(0, len(results) - count + 1))
+            results[first : first + count] = [merge(results[first : first + count])]
+        return results[0]

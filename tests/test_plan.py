@@ -1,0 +1,66 @@
+"""Passes, blocks, bytes and memory, before anything is read."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+from pipeline.normalize.chain import bind_chain, parse_chain
+from pipeline.normalize.step import Input
+from pipeline.plan import Pass, apply_step, merges, plan_apply, plan_passes, summary_bytes
+from pipeline.source.memory import MemorySource
+
+
+def _passes(chain: list[Any], dtype: str, shape: tuple[int, ...] = (10, 4), dims: tuple[str, ...] = ("cell", "gene")) -> tuple[Pass, ...]:
+    source = MemorySource(np.zeros(shape, dtype), dims, dims[0], {})
+    steps = bind_chain(parse_chain(chain), Input(dims, dims[0], source.dtype))
+    return plan_passes(steps, source)
+
+
+@pytest.mark.parametrize(
+    ("chain", "dtype", "expected"),
+    [
+        (["log1p"], "float32", []),
+        ([{"unit_norm": {"norm": "l2"}}], "float32", []),
+        ([{"minmax": {"per": ["gene"]}}], "float32", [(0, "moments", (0,))]),
+        (["log1p", {"minmax": {"per": ["gene"]}}], "float32", [(1, "moments", (1,))]),
+        (["log1p", {"minmax": {"per": ["gene"]}}], "uint8", [(0, "histogram", (1,))]),
+        ([{"zscore": {"per": ["gene"]}}, {"affine": {"scale": 2.0}}, {"minmax": {"per": []}}], "float32", [(0, "moments", (0, 2))]),
+        ([{"minmax": {"per": []}}, {"zscore": {"per": ["gene"]}}], "float32", [(0, "moments", (0, 1))]),
+        ([{"minmax": {"per": ["gene"]}}, "log1p", {"zscore": {"per": ["gene"]}}], "uint16", [(0, "histogram", (0, 2))]),
+        (
+            [{"minmax": {"per": ["gene"]}}, "log1p", {"zscore": {"per": ["gene"]}}],
+            "float32",
+            [(0, "moments", (0,)), (2, "moments", (2,))],
+        ),
+        ([{"unit_norm": {"norm": "l2"}}, {"zscore": {"per": ["gene"]}}], "uint8", [(1, "moments", (1,))]),
+    ],
+)
+def test_passes_are_the_fewest_that_the_chain_allows(chain: list[Any], dtype: str, expected: list[tuple[int, str, tuple[int, ...]]]) -> None:
+    assert [(each.at, each.summary, each.fits) for each in _passes(chain, dtype)] == expected
+
+
+def test_histograms_that_would_not_fit_give_way_to_moments() -> None:
+    (one,) = _passes([{"zscore": {"per": ["gene"]}}], "uint16", (3, 1000))
+    assert one.summary == "moments"
+
+
+def test_summary_bytes_grow_with_features() -> None:
+    source = MemorySource(np.zeros((2, 100), "float32"), ("cell", "gene"), "cell", {})
+    assert summary_bytes(Pass(0, ("gene",), "moments", (0,)), source) == 100 * summary_bytes(Pass(0, (), "moments", (0,)), source)
+
+
+@pytest.mark.parametrize(("leaves", "tasks"), [(1, 0), (2, 1), (8, 1), (9, 3), (64, 9), (65, 12)])
+def test_merges_are_a_tree(leaves: int, tasks: int) -> None:
+    assert merges(leaves) == tasks
+
+
+def test_write_blocks_reconcile_both_grids_where_that_fits() -> None:
+    source = MemorySource(np.zeros((120, 4), "uint8"), ("sample", "x"), "sample", {})
+    shape = apply_step(source, (8, 4), np.dtype("float32"), frozenset(), block_bytes=1000)
+    assert shape[0] % 8 == 0
+    phase = plan_apply(source, (8, 4), np.dtype("float32"), threads_per_worker=2)
+    assert phase.blocks == 15
+    assert phase.bytes_written == 120 * 4 * 4
