@@ -12,10 +12,11 @@ from dataclasses import dataclass
 from typing import Any, TypeVar
 from uuid import uuid4
 
-import dask
 import distributed
+from dask.delayed import delayed
 from dask.system import CPU_COUNT
 from distributed import Client, LocalCluster
+from distributed.comm.core import CommClosedError
 
 from pipeline.block import Block
 from pipeline.config import AddressClusterConfig, ClusterConfig, LocalClusterConfig
@@ -42,7 +43,7 @@ class DaskExecutor:
         advance: Advance,
     ) -> list[Result]:
         topic = f"zarrnorm-{uuid4().hex}"
-        shared = dask.delayed(task, traverse=False)
+        shared = delayed(task, traverse=False)
         roots = [_tree([_leaf(shared, task, block, topic) for block in blocks], merge) for blocks in groups]
         self.client.subscribe_topic(topic, lambda event: advance(event[1]))
         try:
@@ -55,8 +56,10 @@ class DaskExecutor:
                 found=str(error).split(". ")[0],
                 remedy="lower block_bytes or threads_per_worker, or give the workers more memory; `zarrnorm plan` predicts it",
             ) from error
-        except (distributed.CancelledError, distributed.comm.CommClosedError) as error:
-            raise ClusterError("the cluster went away during the run", found=str(error), remedy="start it and run again") from error
+        except (distributed.CancelledError, CommClosedError) as error:
+            raise ClusterError(
+                "the cluster went away during the run", found=str(error), remedy="start it and run again"
+            ) from error
         finally:
             if self.client.status == "running":
                 self.client.unsubscribe_topic(topic)
@@ -65,14 +68,14 @@ class DaskExecutor:
 def _leaf(shared: Any, task: BlockTask[Any], block: Block, topic: str) -> Any:
     done = _Done(topic, decoded_bytes(block, task.source.dtype))
     if isinstance(task.source, LazySource):
-        return dask.delayed(_run, pure=False)(shared, block, task.source.lazy[block.slices], done)
-    return dask.delayed(_read_and_run, pure=False)(shared, block, done)
+        return delayed(_run, pure=False)(shared, block, task.source.lazy[block.slices], done)
+    return delayed(_read_and_run, pure=False)(shared, block, done)
 
 
 def _tree(nodes: list[Any], merge: Callable[[Sequence[Any]], Any]) -> Any:
     while len(nodes) > 1:
         heaps = [nodes[first : first + MERGE_FAN_IN] for first in range(0, len(nodes), MERGE_FAN_IN)]
-        nodes = [dask.delayed(merge, pure=False)(heap) if len(heap) > 1 else heap[0] for heap in heaps]
+        nodes = [delayed(merge, pure=False)(heap) if len(heap) > 1 else heap[0] for heap in heaps]
     return nodes[0]
 
 

@@ -6,19 +6,18 @@ Not here: which passes there are (`plan.py`) and what carries them out (`executo
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from functools import reduce
 
 import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.block import Block
+from pipeline.normalize.chain import run_steps
 from pipeline.normalize.step import FittedStep
 from pipeline.source.source import Source
 from pipeline.statistics.describe import Statistics, derive_affine
 from pipeline.statistics.histogram import Histogram
 from pipeline.statistics.moments import Moments
 from pipeline.statistics.summary import Summary
-
 
 BIN_DIM = "<bin>"
 
@@ -33,6 +32,7 @@ def blocks_selected(blocks: Iterable[Block], source: Source, selected: NDArray[n
 
 def statistics_at(
     summary: Summary,
+    at: int,
     between: Sequence[FittedStep],
     per: tuple[str, ...],
     wanted: tuple[str, ...],
@@ -44,22 +44,26 @@ def statistics_at(
     ----------
     summary : Summary
         Of the values before the steps.
+    at : int
+        Which number of its chain the first of the steps is, for messages.
     between : sequence of FittedStep
         Affine ones, or any elementwise ones where `summary` is a histogram.
     per, wanted : tuple of str
         The dims that `summary` keeps, and those of them that the result keeps.
     """
     if isinstance(summary, Histogram):
-        statistics = summary.statistics(nan_policy, _table(summary, between, per) if between else None)
+        statistics = summary.statistics(nan_policy, _table(summary, at, between, per) if between else None)
     elif isinstance(summary, Moments):
-        statistics = reduce(lambda known, step: _through(known, step, per), between, summary.statistics(nan_policy))
+        statistics = summary.statistics(nan_policy)
+        for index, step in enumerate(between, at):
+            statistics = _through(statistics, index, step, per)
     else:
         raise TypeError(f"no statistics are derived from {type(summary).__name__}")
     dropped = tuple(axis for axis, dim in enumerate(per) if dim not in wanted)
     return statistics.sum_features(dropped) if dropped else statistics
 
 
-def _table(histogram: Histogram, steps: Sequence[FittedStep], per: tuple[str, ...]) -> NDArray[np.float64]:
+def _table(histogram: Histogram, at: int, steps: Sequence[FittedStep], per: tuple[str, ...]) -> NDArray[np.float64]:
     """What the steps make of each of the histogram's values: shape features + bins.
 
     Values that never occurred are replaced by one that did, since a step may refuse them.
@@ -68,17 +72,15 @@ def _table(histogram: Histogram, steps: Sequence[FittedStep], per: tuple[str, ..
     bins = histogram.values().astype(np.float64)
     bins = np.where(occurs, bins, bins[occurs.argmax()])
     table = np.ascontiguousarray(np.broadcast_to(bins, histogram.counts.shape))
-    for step in steps:
-        table = step(table, (*per, BIN_DIM))
-    return table
+    return run_steps(steps, table, (*per, BIN_DIM), first=at)
 
 
-def _through(statistics: Statistics, step: FittedStep, per: tuple[str, ...]) -> Statistics:
+def _through(statistics: Statistics, index: int, step: FittedStep, per: tuple[str, ...]) -> Statistics:
     """The statistics of an affine step's output from its input's, both per `per`."""
     if step.affine is None:
         raise TypeError(f"{step.step.name} is not affine")
     center, scale, offset = (_spread(values, step.per, per) for values in step.affine)
-    low, high = (step(extreme, per) for extreme in (statistics.minimum(), statistics.maximum()))
+    low, high = (run_steps([step], extreme, per, first=index) for extreme in (statistics.minimum(), statistics.maximum()))
     return derive_affine(statistics, center, scale, offset, np.minimum(low, high), np.maximum(low, high))
 
 

@@ -17,11 +17,11 @@ from pipeline.config import Config, SourceConfig
 from pipeline.normalize.cast import default_output_dtype
 from pipeline.normalize.chain import FittedChain, bind_chain, parse_chain
 from pipeline.normalize.step import FittedStep, Input, Step
+from pipeline.source.open import open_source
 from pipeline.source.select import select_samples
 from pipeline.source.source import Source
 from pipeline.source.wrap import wrap_array
-from pipeline.source.open import open_source
-from pipeline.source.zarr_source import ZarrSource
+from pipeline.source.zarr_source import MissingChunks, ZarrSource
 
 
 @dataclass(frozen=True)
@@ -95,9 +95,8 @@ def make_job(
     )
 
 
-def config_job(config: Config) -> Job:
-    """The job that `config` describes."""
-    source = open_config_source(config.source, config.source.dims)
+def config_job(config: Config, source: Source) -> Job:
+    """The job that `config` describes, on its source."""
     return make_job(source, config.normalize, config.fit.where, config.fit.nan, config.output.dtype, int(config.block_bytes))
 
 
@@ -111,7 +110,7 @@ def as_source(
     array: str | None = None,
     dims: Sequence[str] | None = None,
     sample_dim: str | None = None,
-    missing_chunks: str = "error",
+    missing_chunks: MissingChunks = "error",
 ) -> Source:
     """A source over whatever `pipeline.fit` takes: an array of NumPy, xarray or Dask, or a store."""
     if hasattr(data, "ndim") and hasattr(data, "dtype"):

@@ -210,8 +210,7 @@ def apply_step(
     read by every block that it touches.
     """
     shared = tuple(
-        min(math.lcm(read, write), size)
-        for read, write, size in zip(source.read_unit, write_unit, source.shape, strict=True)
+        min(math.lcm(read, write), size) for read, write, size in zip(source.read_unit, write_unit, source.shape, strict=True)
     )
     itemsize = max(source.dtype.itemsize, output_dtype.itemsize)
     fits = math.prod(shared) * itemsize <= block_bytes
@@ -296,9 +295,6 @@ def _unit_bytes(source: Source) -> int:
 def _elements_read(source: Source, block_shape: tuple[int, ...]) -> int:
     """Elements decoded when every block fetches each stored unit that it touches."""
     return math.prod(
-        sum(
-            min(-(-min(start + width, size) // unit) * unit, size) - start // unit * unit
-            for start in range(0, size, width)
-        )
+        sum(min(-(-min(start + width, size) // unit) * unit, size) - start // unit * unit for start in range(0, size, width))
         for size, width, unit in zip(source.shape, block_shape, _clipped(source.read_unit, source.shape), strict=True)
     )

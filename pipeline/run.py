@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
@@ -18,7 +18,7 @@ from pipeline.apply import Write, write_blocks
 from pipeline.block import DEFAULT_BLOCK_BYTES, Block, tile
 from pipeline.cluster import DaskExecutor, connect, threads_per_worker
 from pipeline.config import ApplyConfig, Config, LocalClusterConfig, OutputConfig
-from pipeline.errors import OutputExistsError
+from pipeline.errors import ConfigError, DataError, OutputExistsError
 from pipeline.executor import Executor, SerialExecutor, decoded_bytes
 from pipeline.fitting import blocks_selected, statistics_at
 from pipeline.gather import Gather, gather
@@ -26,11 +26,13 @@ from pipeline.inference import Manifest
 from pipeline.inference.stored import chain_for
 from pipeline.job import Job, as_source, config_job, labels_of, make_job, open_config_source
 from pipeline.manifest import FittedStatistics
-from pipeline.normalize.step import FittedStep
+from pipeline.normalize.names import located
+from pipeline.normalize.step import FittedStep, Step
 from pipeline.plan import Pass, Plan, apply_step, fit_blocks, plan_apply, plan_fit, plan_passes, whole_axes
 from pipeline.progress import Reporter, SilentReporter, reporting
 from pipeline.sink.zarr_sink import ZarrSink, create_output, write_unit
 from pipeline.source.zarr_source import ZarrSource
+from pipeline.statistics.describe import Statistics
 from pipeline.statistics.summary import Summary
 from pipeline.versions import versions
 
@@ -55,7 +57,7 @@ def fit(
     nan: str = "skip",
     dtype: Any = None,
     describe: bool = False,
-    missing_chunks: str = "error",
+    missing_chunks: Literal["error", "fill"] = "error",
     block_bytes: int = DEFAULT_BLOCK_BYTES,
     client: Any = None,
 ) -> Manifest:
@@ -76,8 +78,8 @@ def fit(
         Fit on the samples with these labels only: ``{"split": "train"}``.
     nan : {'skip', 'error', 'propagate'}
     dtype : dtype-like, optional
-        Of what the manifest's `transform` returns. By default a float keeps its own (float16 becomes float32), integers of 16 bits
-        or fewer give float32 and wider ones float64.
+        Of what the manifest's `transform` returns. By default a float keeps its own (float16 becomes float32), integers of
+        16 bits or fewer give float32 and wider ones float64.
     describe : bool
         Gather statistics even where no step needs them.
     missing_chunks : {'error', 'fill'}
@@ -112,13 +114,14 @@ def fit(
 def fit_config(config: Config, reporter: Reporter) -> Manifest:
     """Fit as `config` says and save the manifest.
 
-    A chain with nothing to fit is described all the same, in one read, unless `fit.describe` is false: its statistics are all that
-    could be asked for here.
+    A chain with nothing to fit is described all the same, in one read, unless `fit.describe` is false: its statistics are
+    all that could be asked for here.
     """
     refuse_existing_manifest(config.output)
-    job = config_job(config)
-    passes = plan_passes(job.steps, job.source, describe=config.fit.describe is not False)
-    job.source.check()
+    source = open_config_source(config.source, config.source.dims)
+    job = config_job(config, source)
+    passes = plan_passes(job.steps, source, describe=config.fit.describe is not False)
+    source.check()
     with connect(config.cluster) as executor:
         manifest = fit_job(job, passes, executor, reporter)
     manifest.save(config.output.manifest, overwrite=config.output.overwrite)
@@ -131,14 +134,17 @@ def run_config(config: Config, reporter: Reporter) -> RunResult:
     A chain with nothing to fit is described while it is written, at no read of its own, unless `fit.describe` is false.
     """
     refuse_existing_manifest(config.output)
-    job = config_job(config)
-    passes = plan_passes(job.steps, job.source, describe=config.fit.describe is not False)
+    source = open_config_source(config.source, config.source.dims)
+    job = config_job(config, source)
+    passes = plan_passes(job.steps, source, describe=config.fit.describe is not False)
     on_the_way = passes[0] if passes and not passes[0].fits else None
-    job.source.check()
-    sink = _create_output(job.source, config.output, job.output_dtype)
+    source.check()
+    sink = _create_output(source, config.output, job.output_dtype)
     with connect(config.cluster) as executor:
         fitted, found = _fit_steps(job, () if on_the_way else passes, executor, reporter)
-        task = Write(job.source, job.chain(fitted, job.output_dtype), sink, _gather_task(job, on_the_way, fitted) if on_the_way else None)
+        task = Write(
+            job.source, job.chain(fitted, job.output_dtype), sink, _gather_task(job, on_the_way, fitted) if on_the_way else None
+        )
         summary = _write(task, job.block_bytes, executor, reporter)
     if on_the_way and summary is not None:
         found = [_found(job, on_the_way, summary, fitted, len(fitted))]
@@ -168,13 +174,14 @@ def apply_manifest(manifest: Manifest, config: ApplyConfig, reporter: Reporter) 
 
 def plan_config(config: Config) -> Plan:
     """What `run_config` would do; reads metadata and labels, no data."""
-    job = config_job(config)
+    source = open_config_source(config.source, config.source.dims)
+    job = config_job(config, source)
     threads = threads_per_worker(config.cluster)
-    passes = tuple(each for each in plan_passes(job.steps, job.source) if each.fits)
-    phases = [plan_fit(each, job.source, _blocks(job, each), threads) for each in passes]
-    unit = write_unit(job.source, config.output.chunks, config.output.shards)
-    shape = apply_step(job.source, unit, job.output_dtype, whole_axes(job.steps, job.source), job.block_bytes)
-    phases.append(plan_apply(job.source, shape, job.output_dtype, threads))
+    passes = tuple(each for each in plan_passes(job.steps, source) if each.fits)
+    phases = [plan_fit(each, source, _blocks(job, each), threads) for each in passes]
+    unit = write_unit(source, config.output.chunks, config.output.shards)
+    shape = apply_step(source, unit, job.output_dtype, whole_axes(job.steps, job.source), job.block_bytes)
+    phases.append(plan_apply(source, shape, job.output_dtype, threads))
     return Plan(passes, tuple(phases), threads)
 
 
@@ -182,7 +189,9 @@ def refuse_existing_manifest(output: OutputConfig) -> None:
     """Raise OutputExistsError before any work is done where the manifest's place is taken."""
     if Path(output.manifest).exists() and not output.overwrite:
         raise OutputExistsError(
-            "something is there already", where=output.manifest, remedy="choose another output.manifest, or set output.overwrite to true"
+            "something is there already",
+            where=output.manifest,
+            remedy="choose another output.manifest, or set output.overwrite to true",
         )
 
 
@@ -208,8 +217,15 @@ def _fit_steps(
             found.append(_found(job, each, summaries[each], fitted, index))
             statistics = found[-1].statistics
         if index < len(job.steps):
-            fitted.append(job.steps[index].fit(statistics))
+            fitted.append(_fit_step(job.steps[index], index, statistics))
     return fitted, found
+
+
+def _fit_step(step: Step, index: int, statistics: Statistics | None) -> FittedStep:
+    try:
+        return step.fit(statistics)
+    except (ConfigError, DataError) as error:
+        raise located(error, index) from None
 
 
 def _read(job: Job, each: Pass, fitted: Sequence[FittedStep], executor: Executor, reporter: Reporter) -> Summary:
@@ -227,8 +243,9 @@ def _found(job: Job, each: Pass, summary: Summary, fitted: Sequence[FittedStep],
     """The statistics of the values that reach step `index`, from the pass that serves it."""
     wanted = (job.steps[index].fitted_per or ()) if index < len(job.steps) else ()
     per = tuple(dim for dim in job.source.dims if dim in wanted)
-    statistics = statistics_at(summary, fitted[each.at : index], each.per, per, job.nan_policy)
-    statistics.check()
+    statistics = statistics_at(summary, each.at, fitted[each.at : index], each.per, per, job.nan_policy)
+    if job.nan_policy == "error":
+        statistics.check()
     return FittedStatistics(index, per, statistics)
 
 

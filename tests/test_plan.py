@@ -13,7 +13,9 @@ from pipeline.plan import Pass, apply_step, merges, plan_apply, plan_passes, sum
 from pipeline.source.memory import MemorySource
 
 
-def _passes(chain: list[Any], dtype: str, shape: tuple[int, ...] = (10, 4), dims: tuple[str, ...] = ("cell", "gene")) -> tuple[Pass, ...]:
+def _passes(
+    chain: list[Any], dtype: str, shape: tuple[int, ...] = (10, 4), dims: tuple[str, ...] = ("cell", "gene")
+) -> tuple[Pass, ...]:
     source = MemorySource(np.zeros(shape, dtype), dims, dims[0], {})
     steps = bind_chain(parse_chain(chain), Input(dims, dims[0], source.dtype))
     return plan_passes(steps, source)
@@ -27,7 +29,11 @@ def _passes(chain: list[Any], dtype: str, shape: tuple[int, ...] = (10, 4), dims
         ([{"minmax": {"per": ["gene"]}}], "float32", [(0, "moments", (0,))]),
         (["log1p", {"minmax": {"per": ["gene"]}}], "float32", [(1, "moments", (1,))]),
         (["log1p", {"minmax": {"per": ["gene"]}}], "uint8", [(0, "histogram", (1,))]),
-        ([{"zscore": {"per": ["gene"]}}, {"affine": {"scale": 2.0}}, {"minmax": {"per": []}}], "float32", [(0, "moments", (0, 2))]),
+        (
+            [{"zscore": {"per": ["gene"]}}, {"affine": {"scale": 2.0}}, {"minmax": {"per": []}}],
+            "float32",
+            [(0, "moments", (0, 2))],
+        ),
         ([{"minmax": {"per": []}}, {"zscore": {"per": ["gene"]}}], "float32", [(0, "moments", (0, 1))]),
         ([{"minmax": {"per": ["gene"]}}, "log1p", {"zscore": {"per": ["gene"]}}], "uint16", [(0, "histogram", (0, 2))]),
         (
@@ -38,7 +44,9 @@ def _passes(chain: list[Any], dtype: str, shape: tuple[int, ...] = (10, 4), dims
         ([{"unit_norm": {"norm": "l2"}}, {"zscore": {"per": ["gene"]}}], "uint8", [(1, "moments", (1,))]),
     ],
 )
-def test_passes_are_the_fewest_that_the_chain_allows(chain: list[Any], dtype: str, expected: list[tuple[int, str, tuple[int, ...]]]) -> None:
+def test_passes_are_the_fewest_that_the_chain_allows(
+    chain: list[Any], dtype: str, expected: list[tuple[int, str, tuple[int, ...]]]
+) -> None:
     assert [(each.at, each.summary, each.fits) for each in _passes(chain, dtype)] == expected
 
 
@@ -49,7 +57,9 @@ def test_histograms_that_would_not_fit_give_way_to_moments() -> None:
 
 def test_summary_bytes_grow_with_features() -> None:
     source = MemorySource(np.zeros((2, 100), "float32"), ("cell", "gene"), "cell", {})
-    assert summary_bytes(Pass(0, ("gene",), "moments", (0,)), source) == 100 * summary_bytes(Pass(0, (), "moments", (0,)), source)
+    assert summary_bytes(Pass(0, ("gene",), "moments", (0,)), source) == 100 * summary_bytes(
+        Pass(0, (), "moments", (0,)), source
+    )
 
 
 @pytest.mark.parametrize(("leaves", "tasks"), [(1, 0), (2, 1), (8, 1), (9, 3), (64, 9), (65, 12)])

@@ -8,12 +8,12 @@ from typing import Any
 import numpy as np
 import pytest
 import zarr
-from tests.counting import counted_reads, stored_chunks
 
 from pipeline.config import Config, parse_config
 from pipeline.document import read_document
 from pipeline.progress import SilentReporter
 from pipeline.run import fit, fit_config, plan_config, run_config
+from tests.counting import counted_reads, stored_chunks
 
 CONFIGS = sorted((Path(__file__).parent.parent / "configs").glob("*.yaml"))
 SIZES = {"sample": 60, "cell": 60, "y": 8, "x": 8, "channel": 3, "gene": 30, "feature": 20}

@@ -6,6 +6,7 @@ Not here: how new data's labels are matched with them (`pipeline.inference`).
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from itertools import pairwise
 from typing import Any, Literal, TypeAlias
 
 import numpy as np
@@ -81,17 +82,10 @@ def decode_labels(arrays: Mapping[str, NDArray[Any]], kind: str, dim: str) -> ND
 
 
 def _decode_strings(utf8: NDArray[Any], ends: NDArray[Any]) -> NDArray[Any]:
-    stops = ends.tolist()
-    starts = [0, *stops[:-1]]
-    content = utf8.tobytes()
-    if (
-        utf8.dtype != np.uint8
-        or ends.dtype != np.int64
-        or ([0, *stops] != sorted([0, *stops]))
-        or [*starts, *stops][-1] != len(content)
-    ):
+    content, edges = utf8.tobytes(), [0, *ends.tolist()]
+    if edges != sorted(edges) or edges[-1] != len(content):
         raise ValueError("ends that do not fit the text")
-    return _objects([content[start:stop].decode("utf-8") for start, stop in zip(starts, stops, strict=False)])
+    return _objects([content[start:stop].decode("utf-8") for start, stop in pairwise(edges)])
 
 
 def _narrowed(array: NDArray[Any]) -> NDArray[Any]:

@@ -163,16 +163,6 @@ class FittedChain:
         """
         return self._in_pieces(run_steps, self.steps, values, dims, self.output_dtype)
 
-    def partial(self, values: NDArray[Any], dims: tuple[str, ...] | None = None, steps: int | slice = slice(None)) -> Floats:
-        """`values` after some of the steps, as float64: the first few where `steps` is a number."""
-        chosen = slice(steps) if isinstance(steps, int) else steps
-        first = chosen.indices(len(self.steps))[0]
-
-        def run(steps: Sequence[FittedStep], values: Floats, dims: tuple[str, ...], scratch: Scratch = ()) -> Floats:
-            return run_steps(steps, values, dims, scratch, first)
-
-        return self._in_pieces(run, self.steps[chosen], values, dims, np.dtype(np.float64))
-
     def inverse(
         self, values: NDArray[Any], dims: tuple[str, ...] | None = None, dtype: DTypeLike | None = None
     ) -> NDArray[Any]:

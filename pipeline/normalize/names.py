@@ -41,11 +41,11 @@ def located(error: Error, index: int, where: str = "normalize") -> Error:
 
 
 def _plain(value: Any) -> Any:
-    """NumPy numbers and arrays as Python ones; true and false are no numbers."""
+    """NumPy numbers and arrays as Python ones, −0.0 as 0.0; true and false are no numbers."""
     value = value.tolist() if isinstance(value, np.generic | np.ndarray) else value
     if isinstance(value, bool):
         raise ValueError("a number, not true or false")
-    return value
+    return value + 0.0 if isinstance(value, float) else value
 
 
 def _increasing(ends: tuple[float, float]) -> tuple[float, float]:
@@ -54,7 +54,7 @@ def _increasing(ends: tuple[float, float]) -> tuple[float, float]:
         raise ValueError("two numbers, the first below the second")
     if not np.isfinite(high - low):
         raise ValueError("two numbers whose difference is a float64")
-    return low + 0.0, high + 0.0  # a negative zero becomes a positive one
+    return low, high
 
 
 Number = Annotated[float, BeforeValidator(_plain)]

@@ -45,7 +45,8 @@ class LazySource:
 
     @property
     def dtype(self) -> np.dtype[Any]:
-        return np.dtype(self.lazy.dtype)
+        dtype: np.dtype[Any] = np.dtype(self.lazy.dtype)
+        return dtype
 
     @property
     def read_unit(self) -> tuple[int, ...]:
@@ -69,7 +70,10 @@ class LazySource:
     def coordinate(self, name: str) -> tuple[str, NDArray[Any]]:
         if name not in self.coordinates:
             raise SourceError(
-                "no such coordinate", where=name, found=name, expected=", ".join(self.coordinates) or "an array with coordinates"
+                "no such coordinate",
+                where=name,
+                found=name,
+                expected=", ".join(self.coordinates) or "an array with coordinates",
             )
         return self.coordinates[name]
 

@@ -40,13 +40,18 @@ def select_samples(source: Source, where: Mapping[str, Label | Sequence[Label]] 
     for name, wanted in where.items():
         dim, labels = source.coordinate(name)
         if dim != source.sample_dim:
-            raise SourceError("this coordinate does not label samples", where=name, found=f"dim {dim}", expected=f"dim {source.sample_dim}")
+            raise SourceError(
+                "this coordinate does not label samples", where=name, found=f"dim {dim}", expected=f"dim {source.sample_dim}"
+            )
         values = list(wanted) if isinstance(wanted, (list, tuple)) else [wanted]
         selected &= _matches(labels, values)
         if not selected.any():
             shown = ", ".join(str(label) for label in np.unique(labels.astype(str))[:SHOWN_LABELS])
             raise SourceError(
-                "no sample is selected", where=f"fit.where.{name}", found=", ".join(map(str, values)), expected=f"labels such as {shown}"
+                "no sample is selected",
+                where=f"fit.where.{name}",
+                found=", ".join(map(str, values)),
+                expected=f"labels such as {shown}",
             )
     return selected
 

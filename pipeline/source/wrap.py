@@ -1,4 +1,7 @@
-"""An array in memory as a source: NumPy, xarray or Dask. Not here: stores, and the libraries themselves; each array brings its own."""
+"""A NumPy, xarray or Dask array as a source.
+
+Not here: stores, and the libraries themselves; each array brings its own.
+"""
 
 from __future__ import annotations
 
@@ -70,8 +73,12 @@ def _coordinates(data: Any) -> dict[str, tuple[str, NDArray[Any]]]:
 
 def _check(data: Any, dims: tuple[str, ...]) -> None:
     if data.ndim == 0 or len(dims) != data.ndim or len(set(dims)) != len(dims):
-        raise SourceError("dims do not fit the array", found=", ".join(dims) or "none", expected=f"{data.ndim} distinct names, at least one")
+        raise SourceError(
+            "dims do not fit the array", found=", ".join(dims) or "none", expected=f"{data.ndim} distinct names, at least one"
+        )
     if np.dtype(data.dtype).kind not in "biuf":
         raise SourceError("the array does not hold real numbers", found=str(data.dtype), expected="bool, integers or floats")
     if hasattr(data, "dask") and any(np.isnan(size) for size in data.shape):
-        raise SourceError("the Dask array has unknown chunk sizes", found=str(data.shape), remedy="call compute_chunk_sizes() on it first")
+        raise SourceError(
+            "the Dask array has unknown chunk sizes", found=str(data.shape), remedy="call compute_chunk_sizes() on it first"
+        )

@@ -100,7 +100,6 @@ class Statistics:
         if self.nan_policy == "error" and found:
             raise DataError(
                 "non-finite values where none are allowed",
-                where="fit.nan",
                 found=found,
                 expected="finite values only",
                 remedy="set fit.nan to 'skip' to leave them out, or to 'propagate'",

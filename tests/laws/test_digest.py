@@ -8,18 +8,18 @@ from typing import Any
 import numpy as np
 import pytest
 import zarr
-from tests.laws.executors import ShuffledExecutor
 from numpy.typing import NDArray
 from zarr.storage import MemoryStore
 
 from pipeline.block import DEFAULT_BLOCK_BYTES
-from pipeline.config import LocalClusterConfig
 from pipeline.cluster import connect
+from pipeline.config import LocalClusterConfig
 from pipeline.executor import Executor
 from pipeline.job import as_source, make_job
 from pipeline.plan import plan_passes
 from pipeline.progress import SilentReporter
 from pipeline.run import fit, fit_job
+from tests.laws.executors import ShuffledExecutor
 
 SHAPE = (90, 8, 6, 3)
 DIMS = ("sample", "y", "x", "channel")
@@ -77,8 +77,7 @@ def test_digest_is_equal_over_chunkings_block_sizes_and_merge_orders(name: str) 
     digests = set()
     for _ in range(CHUNKINGS):
         block_bytes = int(2 ** generator.uniform(10, 18))
-        digests.add(
-            _digest(_store(values, generator), block_bytes, ShuffledExecutor(generator)))
+        digests.add(_digest(_store(values, generator), block_bytes, ShuffledExecutor(generator)))
     assert digests == {reference}
 
 

@@ -70,7 +70,9 @@ def test_any_subset_as_any_array_equals_the_store(ran: tuple[NDArray[Any], NDArr
         assert _same(manifest.transform(labelled[part].transpose(*reversed(DIMS))).transpose(*DIMS), stored[part])
         lazy = dask.array.from_array(data, chunks=(3, 2, 2))[part]
         assert _same(manifest.transform(lazy).compute(scheduler="synchronous"), stored[part])
-        assert _same(manifest.transform(labelled.copy(data=dask.array.from_array(data, chunks=5))[part]).compute(), stored[part])
+        assert _same(
+            manifest.transform(labelled.copy(data=dask.array.from_array(data, chunks=5))[part]).compute(), stored[part]
+        )
     assert _same(manifest.transform(data[7]), stored[7])
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any, TypeVar
 
 import numpy as np
@@ -34,7 +35,7 @@ def fit_record(
     for index, step in enumerate(steps):
         statistics = None
         if step.fitted_per is not None:
-            so_far = values if index == 0 else chain.partial(values, dims, index)
+            so_far = values if index == 0 else replace(chain, output_dtype=np.dtype(np.float64))(values)
             axes = tuple(axis for axis, dim in enumerate(dims) if dim in step.fitted_per)
             empty = Moments.empty(tuple(values.shape[axis] for axis in axes), so_far.dtype)
             statistics = empty.update(so_far, axes).statistics(nan_policy)

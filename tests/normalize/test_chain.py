@@ -40,25 +40,14 @@ def test_steps_run_in_order(counts, chain_of):
     np.testing.assert_allclose(chain(counts), (logs - low) / (high - low), rtol=1e-14)
 
 
-def test_partial_gives_what_reaches_a_later_step(counts, chain_of):
-    chain = chain_of(RECIPE, counts, DIMS)
-    assert chain.partial(counts, steps=0).tobytes() == counts.astype(np.float64).tobytes()
-    after = chain.partial(counts, steps=2)
-    assert after.dtype == np.float64
-    rest = chain.partial(after, steps=slice(2, None))
-    np.testing.assert_array_equal(rest.astype(np.float32), chain(counts))
-    np.testing.assert_array_equal(chain.partial(counts), rest)
-
-
 def test_errors_name_the_step_by_its_place():
     chain = of(Affine(scale=10), Log1p(), Affine(scale=1e308))
     with pytest.raises(DataError) as caught:
         chain(np.array([[-1.0]]))
     assert caught.value.where == "normalize.1.log1p"
-    for call in (chain, lambda values: chain.partial(np.log1p(10 * values), steps=slice(2, 3))):
-        with pytest.raises(DataError) as caught:
-            call(np.array([[1e9]]))
-        assert caught.value.where == "normalize.2.affine"
+    with pytest.raises(DataError) as caught:
+        chain(np.array([[1e9]]))
+    assert caught.value.where == "normalize.2.affine"
 
 
 def test_bind_refers_to_the_configuration():

@@ -13,7 +13,7 @@ from pipeline.block import Block
 from pipeline.errors import ConfigError
 from pipeline.sink.layout import COMPRESSORS, resolve_compressors, resolve_layout
 from pipeline.sink.zarr_sink import create_output
-from pipeline.source import open_source
+from pipeline.source.open import open_source
 from pipeline.source.zarr_source import ZarrSource, codec_names
 from tests.source.stores import SHAPE, Stored, numbered, write_store
 

@@ -24,7 +24,7 @@ from zarr.storage import LocalStore, MemoryStore, WrapperStore
 from pipeline.block import Block, block_step, tile
 from pipeline.errors import ConfigError, OutputExistsError, WriteError
 from pipeline.sink.zarr_sink import ZarrSink, create_output, write_unit
-from pipeline.source import open_source
+from pipeline.source.open import open_source
 from pipeline.source.zarr_source import ZarrSource
 from tests.source.stores import LAYOUTS, SHAPE, Stored, numbered, stored_files, write_store
 

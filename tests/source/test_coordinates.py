@@ -11,7 +11,7 @@ import xarray as xr
 import zarr
 
 from pipeline.errors import ChunkError, SourceError
-from pipeline.source import open_source
+from pipeline.source.open import open_source
 from tests.source.stores import Stored, write_array, write_quietly, write_store
 
 FORMATS = pytest.mark.parametrize("zarr_format", [2, 3])

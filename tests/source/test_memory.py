@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import json
 import pickle
+import subprocess
+import sys
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -84,3 +87,8 @@ def test_provenance_is_json(source: MemorySource) -> None:
 def test_what_does_not_fit_is_refused(values: Any, dims: tuple[str, ...], options: dict[str, Any], message: str) -> None:
     with pytest.raises(SourceError, match=message):
         MemorySource(values, dims, **options)
+
+
+def test_needs_no_zarr() -> None:
+    code = "import sys; import pipeline.source.memory, pipeline.source.source; assert 'zarr' not in sys.modules"
+    subprocess.run([sys.executable, "-c", code], cwd=Path(__file__).parents[2], check=True)

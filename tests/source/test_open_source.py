@@ -10,7 +10,7 @@ import pytest
 import zarr
 
 from pipeline.errors import SourceError
-from pipeline.source import open_source
+from pipeline.source.open import open_source
 from tests.source.stores import Stored, write_quietly, write_store
 
 FORMATS = pytest.mark.parametrize("zarr_format", [2, 3])

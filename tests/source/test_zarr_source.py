@@ -16,8 +16,8 @@ from zarr.storage import LocalStore, MemoryStore
 
 from pipeline.block import Block, block_step, tile
 from pipeline.errors import ChunkError
-from pipeline.source import open_source
 from pipeline.source.chunks import ChunkGrid
+from pipeline.source.open import open_source
 from pipeline.source.zarr_source import ZarrSource, open_array
 from tests.source.stores import LAYOUTS, SHAPE, CountingStore, Stored, numbered, stored_files, write_store
 
