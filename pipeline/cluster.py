@@ -27,6 +27,7 @@ from pipeline.source.lazy import LazySource
 Result = TypeVar("Result")
 
 MERGE_FAN_IN = 8
+CONNECT_TIMEOUT = "10s"
 
 
 @dataclass(frozen=True)
@@ -139,7 +140,7 @@ def _local_cluster(config: LocalClusterConfig) -> LocalCluster:
 
 def _client_at(address: str) -> Client:
     try:
-        return Client(address, timeout="10s")
+        return Client(address, timeout=CONNECT_TIMEOUT)
     except (OSError, TimeoutError, ValueError) as error:
         raise ClusterError(
             "no Dask scheduler answers",

@@ -2,15 +2,24 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+import yaml
+import zarr
 
+from pipeline.config import Config, parse_config
 from pipeline.normalize.chain import bind_chain, parse_chain
 from pipeline.normalize.step import Input
 from pipeline.plan import Pass, apply_step, merges, plan_apply, plan_passes, summary_bytes
+from pipeline.run import plan_config
 from pipeline.source.memory import MemorySource
+
+ROOT = Path(__file__).resolve().parent.parent
 
 
 def _passes(
@@ -74,3 +83,29 @@ def test_write_blocks_reconcile_both_grids_where_that_fits() -> None:
     phase = plan_apply(source, (8, 4), np.dtype("float32"), threads_per_worker=2)
     assert phase.blocks == 15
     assert phase.bytes_written == 120 * 4 * 4
+
+
+def test_the_predicted_peak_memory_holds(tmp_path: Path) -> None:
+    """A process that does the whole run stays below the prediction, which is no more than thrice what it took."""
+    values = np.random.default_rng(0).standard_normal((40_000, 1000), dtype=np.float32)
+    array = zarr.create_array(
+        tmp_path / "x.zarr", shape=values.shape, chunks=(1000, 1000), dtype="f4", dimension_names=["cell", "gene"]
+    )
+    array[...] = values
+    document = {
+        "source": {"store": str(tmp_path / "x.zarr")},
+        "normalize": [{"zscore": {"per": ["gene"]}}],
+        "output": {"store": str(tmp_path / "out.zarr")},
+        "cluster": {"kind": "local", "threads_per_worker": 2},
+        "block_bytes": "32MiB",
+    }
+    path = tmp_path / "config.yaml"
+    path.write_text(yaml.safe_dump(document))
+    code = (
+        "import resource, sys; from pipeline.cli import main; main(['run', sys.argv[1]], standalone_mode=False);"
+        "print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)"
+    )
+    done = subprocess.run([sys.executable, "-c", code, path], capture_output=True, text=True, check=True, cwd=ROOT)
+    peak_bytes = int(done.stdout.splitlines()[-1]) * 1024
+    predicted_bytes = plan_config(parse_config(document, Config)).peak_bytes_per_worker
+    assert peak_bytes <= predicted_bytes <= 3 * peak_bytes

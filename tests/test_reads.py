@@ -39,7 +39,7 @@ def _configured(path: Path, folder: Path, shards: bool) -> Config:
         dimension_names=dims,
     )
     array[...] = np.random.default_rng(5).integers(1, 256, shape)
-    split = group.create_array("split", shape=(shape[0],), dtype="U5", dimension_names=dims[:1])
+    split = group.create_array("split", shape=(shape[0],), dtype=str, dimension_names=dims[:1])
     split[...] = np.where(np.arange(shape[0]) < 45, "train", "test")
     return parse_config(document, Config)
 

@@ -107,6 +107,11 @@ def test_the_environment_is_made_once_and_anew_where_the_lock_changes(root: Path
     _run_local(root, "a.yaml", ZARRNORM_PYTHON=python)
     assert sum("pip install" in call for call in _calls(root)) == 2
 
+    (root / "calls").unlink()
+    (root / "pyproject.toml").write_text("[project]\nversion = '2'\n")
+    _run_local(root, "a.yaml", ZARRNORM_PYTHON=python)
+    assert sum("pip install" in call for call in _calls(root)) == 1
+
 
 def test_an_environment_that_was_not_finished_is_made_anew(root: Path) -> None:
     python = str(_fake_python(root))

@@ -11,7 +11,6 @@ import zarr
 from numpy.typing import NDArray
 from zarr.storage import MemoryStore
 
-from pipeline.block import DEFAULT_BLOCK_BYTES
 from pipeline.cluster import connect
 from pipeline.config import LocalClusterConfig
 from pipeline.executor import Executor
@@ -24,7 +23,6 @@ from tests.laws.executors import ShuffledExecutor
 SHAPE = (90, 8, 6, 3)
 DIMS = ("sample", "y", "x", "channel")
 CHAIN = [{"zscore": {"per": ["channel"]}}, {"minmax": {"per": []}}, "log1p", {"maxabs": {"per": ["y", "x"]}}]
-CHUNKINGS = 50
 
 
 def _data(name: str) -> NDArray[Any]:
@@ -41,7 +39,14 @@ def _data(name: str) -> NDArray[Any]:
     return values
 
 
-DATA = ["float32", "float64", "float64 at mean 1e8", "float32 at mean 1e6", "uint8", "int64"]
+CHUNKINGS = {
+    "float32": 200,
+    "float64": 40,
+    "float64 at mean 1e8": 200,
+    "float32 at mean 1e6": 40,
+    "uint8": 200,
+    "int64": 40,
+}
 
 
 def _store(values: NDArray[Any], generator: np.random.Generator) -> MemoryStore:
@@ -69,13 +74,13 @@ def _digest(store: MemoryStore, block_bytes: int, executor: Executor) -> str:
     return fit_job(job, plan_passes(job.steps, job.source), executor, SilentReporter()).digest
 
 
-@pytest.mark.parametrize("name", DATA)
+@pytest.mark.parametrize("name", CHUNKINGS)
 def test_digest_is_equal_over_chunkings_block_sizes_and_merge_orders(name: str) -> None:
     values = _data(name)
     reference = fit(values, dims=DIMS, normalize=CHAIN).digest
     generator = np.random.default_rng(7)
     digests = set()
-    for _ in range(CHUNKINGS):
+    for _ in range(CHUNKINGS[name]):
         block_bytes = int(2 ** generator.uniform(10, 18))
         digests.add(_digest(_store(values, generator), block_bytes, ShuffledExecutor(generator)))
     assert digests == {reference}
@@ -84,7 +89,7 @@ def test_digest_is_equal_over_chunkings_block_sizes_and_merge_orders(name: str) 
 @pytest.mark.parametrize("workers", [1, 2, 4])
 def test_digest_is_equal_over_numbers_of_worker_processes(workers: int, tmp_path: Path) -> None:
     with connect(LocalClusterConfig(workers=workers, threads_per_worker=1, processes=True)) as executor:
-        for name in DATA:
+        for name in CHUNKINGS:
             values = _data(name)
             path = tmp_path / f"{name}.zarr"
             array = zarr.create_array(
@@ -106,7 +111,3 @@ def test_digest_is_that_of_the_multiset_of_samples() -> None:
     values = _data("float32")
     order = np.random.default_rng(1).permutation(len(values))
     assert fit(values, dims=DIMS, normalize=CHAIN).digest == fit(values[order], dims=DIMS, normalize=CHAIN).digest
-
-
-def test_default_block_bytes_is_what_a_user_gets() -> None:
-    assert DEFAULT_BLOCK_BYTES == 128 * 2**20

@@ -36,7 +36,7 @@ def _config(name: str, folder: Path, output: str, aligned: bool = True) -> Confi
     group = zarr.open_group(folder / "source.zarr", mode="w")
     array = group.create_array("X", shape=SHAPE, dtype=dtype, chunks=CHUNKS, dimension_names=DIMS)
     array[...] = _data(dtype)
-    genes = group.create_array("gene", shape=(len(GENES),), dtype="U8", dimension_names=["gene"])
+    genes = group.create_array("gene", shape=(len(GENES),), dtype=str, dimension_names=["gene"])
     genes[...] = np.array(GENES)
     document = {
         "source": {"store": str(folder / "source.zarr"), "array": "X"},
