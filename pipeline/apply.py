@@ -13,11 +13,11 @@ from numpy.typing import NDArray
 
 from pipeline.block import Block, group_by_axes
 from pipeline.executor import Advance, Executor
-from pipeline.gather import Gather, join_summaries, merge_summaries
+from pipeline.gather import Gather, Grouped, join_groups, merge_groups, with_everything
 from pipeline.normalize.chain import FittedChain
+from pipeline.normalize.grouped import GroupedChain
 from pipeline.sink.sink import Sink
 from pipeline.source.source import Source
-from pipeline.statistics.summary import Summary
 
 
 @dataclass(frozen=True)
@@ -28,12 +28,12 @@ class Written:
     ----------
     blocks : int
         How many were written.
-    summary : Summary, optional
-        That of their values, where the pass was asked to gather one on the way.
+    summaries : mapping of int to mapping of str to Summary, optional
+        Those of their values, where the pass was asked to gather some on the way.
     """
 
     blocks: int
-    summary: Summary | None = None
+    summaries: Grouped | None = None
 
 
 @dataclass(frozen=True)
@@ -43,7 +43,7 @@ class Write:
     Parameters
     ----------
     source : Source
-    chain : FittedChain
+    chain : FittedChain or GroupedChain
         Its dims are those of `source`, in any order.
     sink : Sink
     gather : Gather, optional
@@ -51,7 +51,7 @@ class Write:
     """
 
     source: Source
-    chain: FittedChain
+    chain: FittedChain | GroupedChain
     sink: Sink
     gather: Gather | None = None
 
@@ -73,11 +73,11 @@ def write_blocks(task: Write, blocks: Iterable[Block], executor: Executor, advan
     if not groups:
         return Written(0)
     parts = executor.map_merge(task, _merge, list(groups.values()), advance)
-    summaries = [(box, part.summary) for box, part in zip(groups, parts, strict=True) if part.summary is not None]
-    joined = join_summaries(summaries, task.gather.feature_shape) if task.gather else None
+    summaries = [(box, part.summaries) for box, part in zip(groups, parts, strict=True) if part.summaries is not None]
+    joined = with_everything(join_groups(summaries, task.gather.feature_shape)) if task.gather else None
     return Written(sum(part.blocks for part in parts), joined)
 
 
 def _merge(parts: Sequence[Written]) -> Written:
-    summaries = [part.summary for part in parts if part.summary is not None]
-    return Written(sum(part.blocks for part in parts), merge_summaries(summaries) if summaries else None)
+    summaries = [part.summaries for part in parts if part.summaries is not None]
+    return Written(sum(part.blocks for part in parts), merge_groups(summaries) if summaries else None)

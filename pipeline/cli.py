@@ -204,3 +204,24 @@ def show(manifest_path: str, as_json: bool) -> None:
     from pipeline.tables import manifest_tables, print_tables
 
     print_tables(manifest_tables(manifest))
+
+
+@main.command()
+@click.argument("name", metavar="[NAME]", required=False)
+@json_option
+@debug_option
+def steps(name: str | None, as_json: bool) -> None:
+    """List the steps that a configuration can name, or show one of them: options, formula, inverse, reads, reference."""
+    from pipeline.normalize.catalogue import describe, describe_all
+
+    described = describe_all() if name is None else (describe(name),)
+    if as_json:
+        content = [each.to_json() for each in described]
+        click.echo(_strict_json(content if name is None else content[0]))
+        return
+    from pipeline.tables import print_tables, step_lines, step_tables
+
+    if name is None:
+        click.echo("\n".join(step_lines(described)))
+    else:
+        print_tables(step_tables(described[0]))

@@ -46,7 +46,7 @@ def _labels(value: object) -> tuple[Label, ...]:
     return tuple(values)
 
 
-def _step(value: object) -> dict[str, dict[str, Any]]:
+def _step(value: object) -> dict[str, dict[str, Any] | str]:
     if isinstance(value, str):
         return {value: {}}
     if not isinstance(value, Mapping):
@@ -55,9 +55,9 @@ def _step(value: object) -> dict[str, dict[str, Any]]:
         raise PydanticCustomError("step", "not one step but {count}", {"count": len(value)})
     name, given = next(iter(value.items()))
     options: Any = {} if given is None else given
-    if not isinstance(name, str) or not isinstance(options, Mapping):
+    if not isinstance(name, str) or not isinstance(options, (Mapping, str)):
         raise PydanticCustomError("step", "not a step")
-    return {name: dict(options)}
+    return {name: options if isinstance(options, str) else dict(options)}
 
 
 def _codecs(value: object) -> tuple[dict[str, Any], ...]:
@@ -79,10 +79,13 @@ def _cluster_kind(value: object) -> object:
 
 Text = Annotated[str, Field(min_length=1)]
 Positive = Annotated[int, Field(ge=1)]
+Index = Annotated[int, Field(ge=0)]
+Fraction = Annotated[float, Field(gt=0, le=1)]
+Seed = Annotated[int, Field(ge=0, lt=2**64)]
 Names = Annotated[tuple[Text, ...], Field(strict=False, min_length=1)]
 Sizes = Annotated[tuple[Positive, ...], Field(strict=False, min_length=1)]
 Labels = Annotated[tuple[Label, ...], PlainValidator(_labels)]
-StepEntry = Annotated[dict[str, dict[str, Any]], PlainValidator(_step)]
+StepEntry = Annotated[dict[str, dict[str, Any] | str], PlainValidator(_step)]
 Codecs = Annotated[tuple[dict[str, Any], ...], PlainValidator(_codecs)]
 Bytes = Annotated[ByteSize, Field(ge=1)]
 DtypeName = Literal[
@@ -121,11 +124,38 @@ class SourceConfig(Section):
         return self
 
 
+class SamplesConfig(Section):
+    """A slice along the sample dim, as Python's; what reaches beyond the last sample ends there."""
+
+    start: Index = Field(default=0, description="a position, 0 or more")
+    stop: Positive | None = Field(default=None, description="a position above start")
+    step: Positive = Field(default=1, description="a number, 1 or more")
+
+    @model_validator(mode="after")
+    def _holds_something(self) -> Self:
+        if self.stop is not None and self.stop <= self.start:
+            raise ConfigError(
+                "an empty slice", where="fit.samples.stop", found=self.stop, expected=f"a position above start, {self.start}"
+            )
+        return self
+
+    @property
+    def as_slice(self) -> slice:
+        return slice(self.start, self.stop, self.step)
+
+
 class FitConfig(Section):
-    """What is fitted on."""
+    """What is fitted on: the samples that satisfy `where`, `samples` and `fraction` alike, each of them optional."""
 
     where: dict[str, Labels] | None = Field(
         default=None, description="a mapping from a label's name to a value or a list of values"
+    )
+    samples: SamplesConfig | None = Field(default=None, description="a mapping with any of the keys start, stop and step")
+    fraction: Fraction | None = Field(default=None, description="a number above 0 and at most 1")
+    seed: Seed = Field(default=0, description="a whole number from 0 to 2**64 - 1")
+    by: Text | None = Field(default=None, description="the name of a label of the samples, such as plate")
+    unseen: Literal["error", "global", "nan"] = Field(
+        default="error", description="error, global or nan: what becomes of a label that was not fitted"
     )
     nan: Literal["skip", "error", "propagate"] = Field(default="skip", description="skip, error or propagate")
     describe: bool | None = Field(default=None, description="true or false")
@@ -209,7 +239,9 @@ class Config(ApplyConfig):
     ('out.manifest', ({'log1p': {}},), 'local')
     """
 
-    fit: FitConfig = Field(default_factory=FitConfig, description="a mapping with any of the keys where, nan and describe")
+    fit: FitConfig = Field(
+        default_factory=FitConfig, description=f"a mapping with any of the keys {', '.join(FitConfig.model_fields)}"
+    )
     normalize: Annotated[tuple[StepEntry, ...], Field(strict=False, min_length=1)] = Field(
         description="a list of steps, each a name or one name with its options, such as minmax: {range: [0, 1]}"
     )

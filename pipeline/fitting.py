@@ -6,18 +6,21 @@ Not here: which passes there are (`plan.py`) and what carries them out (`executo
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.block import Block
+from pipeline.gather import Summaries
 from pipeline.normalize.chain import run_steps
 from pipeline.normalize.step import FittedStep
 from pipeline.source.source import Source
+from pipeline.statistics.covariance import CovarianceSums
 from pipeline.statistics.describe import Statistics, derive_affine
+from pipeline.statistics.float_histogram import FloatHistogram
 from pipeline.statistics.histogram import Histogram
 from pipeline.statistics.moments import Moments
-from pipeline.statistics.summary import Summary
 
 BIN_DIM = "<bin>"
 
@@ -31,7 +34,7 @@ def blocks_selected(blocks: Iterable[Block], source: Source, selected: NDArray[n
 
 
 def statistics_at(
-    summary: Summary,
+    summaries: Summaries,
     at: int,
     between: Sequence[FittedStep],
     per: tuple[str, ...],
@@ -42,36 +45,47 @@ def statistics_at(
 
     Parameters
     ----------
-    summary : Summary
+    summaries : mapping of str to Summary
         Of the values before the steps.
     at : int
         Which number of its chain the first of the steps is, for messages.
     between : sequence of FittedStep
-        Affine ones, or any elementwise ones where `summary` is a histogram.
+        Affine ones, or any elementwise ones where a histogram was gathered.
     per, wanted : tuple of str
-        The dims that `summary` keeps, and those of them that the result keeps.
+        The dims that the summaries keep, and those of them that the result keeps.
     """
-    if isinstance(summary, Histogram):
-        statistics = summary.statistics(nan_policy, _table(summary, at, between, per) if between else None)
-    elif isinstance(summary, Moments):
-        statistics = summary.statistics(nan_policy)
+    histogram = summaries.get("histogram")
+    if isinstance(histogram, Histogram):
+        table = _table(histogram, at, between, per) if between else None
+        statistics = replace(histogram.statistics(nan_policy, table), distribution=histogram.distribution(table))
+    else:
+        statistics = _gathered(summaries, nan_policy)
         for index, step in enumerate(between, at):
             statistics = _through(statistics, index, step, per)
-    else:
-        raise TypeError(f"no statistics are derived from {type(summary).__name__}")
     dropped = tuple(axis for axis, dim in enumerate(per) if dim not in wanted)
     return statistics.sum_features(dropped) if dropped else statistics
+
+
+def _gathered(summaries: Summaries, nan_policy: str) -> Statistics:
+    """The statistics of what was summarized, with whatever was gathered beside the moments."""
+    moments, buckets, covariance = (summaries.get(name) for name in ("moments", "float_histogram", "covariance"))
+    if not isinstance(moments, Moments):
+        raise TypeError(f"no statistics are derived from {', '.join(summaries)} alone")
+    return replace(
+        moments.statistics(nan_policy),
+        distribution=buckets.distribution() if isinstance(buckets, FloatHistogram) else None,
+        covariance=covariance if isinstance(covariance, CovarianceSums) else None,
+    )
 
 
 def _table(histogram: Histogram, at: int, steps: Sequence[FittedStep], per: tuple[str, ...]) -> NDArray[np.float64]:
     """What the steps make of each of the histogram's values: shape features + bins.
 
-    Values that never occurred are replaced by one that did, since a step may refuse them.
+    Values that a feature never had are replaced by one that it did, since a step may refuse them.
     """
-    occurs = histogram.counts.reshape(-1, histogram.counts.shape[-1]).any(axis=0)
+    occurs = histogram.counts > 0
     bins = histogram.values().astype(np.float64)
-    bins = np.where(occurs, bins, bins[occurs.argmax()])
-    table = np.ascontiguousarray(np.broadcast_to(bins, histogram.counts.shape))
+    table = np.where(occurs, bins, bins[occurs.argmax(axis=-1)][..., np.newaxis])
     return run_steps(steps, table, (*per, BIN_DIM), first=at)
 
 

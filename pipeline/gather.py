@@ -1,14 +1,14 @@
-"""What a pass does with a block for its statistics: steps inside the read, then a summary; and how summaries join.
+"""What a pass does with a block for its statistics: steps inside the read, then a summary of each group; and how they join.
 
 Not here: what carries a pass out (`executor.py`, `cluster.py`) and what is fitted from it (`fitting.py`).
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import reduce
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,33 +17,48 @@ from pipeline.block import Block, group_by_axes
 from pipeline.errors import DataError
 from pipeline.executor import Advance, Executor
 from pipeline.normalize.chain import FittedChain
+from pipeline.normalize.grouped import Codes, GroupedChain, rows_by_code
+from pipeline.normalize.step import Indexer
 from pipeline.source.source import Source
 from pipeline.statistics import SUMMARIES
 from pipeline.statistics.summary import Summary
 
+NOT_COUNTED = -1
+EVERYTHING = -1
+
+Summaries: TypeAlias = Mapping[str, Summary]
+Grouped: TypeAlias = Mapping[int, Summaries]
+
 
 @dataclass(frozen=True)
 class Gather:
-    """What one pass over a source does with a block: steps inside the read, then a summary.
+    """What one pass over a source does with a block: steps inside the read, then the summaries of each group of samples.
+
+    A block gives one set of summaries for each group that has samples in it, by the group's code. Without groups all samples
+    are in group 0.
 
     Parameters
     ----------
     source : Source
-    prefix : FittedChain
+    prefix : FittedChain or GroupedChain
         The steps that the values go through before they are summarized; its output is float64.
-    summary : str
-        Which summary, a key of `SUMMARIES`.
+    summaries : tuple of str
+        Which summaries, keys of `SUMMARIES`.
     per : tuple of str
         The dims that are kept.
-    selected : ndarray of bool, optional
-        Which positions along the sample dim count; all of them where None.
+    codes : ndarray of int32, shape (samples,), optional
+        The group of each sample, `NOT_COUNTED` for one that is left out; where None, all are in group 0.
+    overall : FittedChain, optional
+        Where each group has a prefix of its own, that of all samples together: their summaries are kept beside those of the
+        groups, as `EVERYTHING`.
     """
 
     source: Source
-    prefix: FittedChain
-    summary: str
+    prefix: FittedChain | GroupedChain
+    summaries: tuple[str, ...]
     per: tuple[str, ...]
-    selected: NDArray[np.bool_] | None = None
+    codes: Codes | None = None
+    overall: FittedChain | None = None
 
     @property
     def feature_axes(self) -> tuple[int, ...]:
@@ -53,34 +68,52 @@ class Gather:
     def feature_shape(self) -> tuple[int, ...]:
         return tuple(self.source.shape[axis] for axis in self.feature_axes)
 
-    def __call__(self, block: Block, values: NDArray[Any]) -> Summary:
-        values = self._keep_selected(block, values)
-        if self.prefix.steps:
-            part = dict(zip(self.source.dims, block.slices, strict=True))
-            values = self.prefix.select(part)(values)
-        return summarize(self.summary, values, self.feature_axes)
-
-    def _keep_selected(self, block: Block, values: NDArray[Any]) -> NDArray[Any]:
-        if self.selected is None:
-            return values
+    def __call__(self, block: Block, values: NDArray[Any]) -> Grouped:
         axis = self.source.dims.index(self.source.sample_dim)
-        kept = self.selected[block.slices[axis]]
-        return values if kept.all() else values.compress(kept, axis=axis)
+        codes = np.zeros(values.shape[axis], np.int32) if self.codes is None else self.codes[block.slices[axis]]
+        counted = codes != NOT_COUNTED
+        part: dict[str, Indexer] = dict(zip(self.source.dims, block.slices, strict=True))
+        if not counted.all():
+            codes, values = codes[counted], values.compress(counted, axis=axis)
+            part[self.source.sample_dim] = block.start[axis] + np.flatnonzero(counted)
+        if not codes.size:
+            return {}
+        found: dict[int, Summaries] = {}
+        if self.overall is not None:
+            found[EVERYTHING] = self._summarized(self.overall.select(part)(values))
+        prefixed = self.prefix.select(part)(values) if self.prefix.steps else values
+        for code, rows in rows_by_code(codes):
+            found[code] = self._summarized(prefixed[(slice(None),) * axis + (rows,)])
+        return found
+
+    def _summarized(self, values: NDArray[Any]) -> Summaries:
+        return summarize(self.summaries, values, self.feature_axes)
 
 
-def summarize(name: str, values: NDArray[Any], feature_axes: tuple[int, ...]) -> Summary:
-    """The summary `name` of `values`, one for each position along `feature_axes`."""
+def summarize(names: Iterable[str], values: NDArray[Any], feature_axes: tuple[int, ...]) -> Summaries:
+    """The summaries `names` of `values`, each with one set for each position along `feature_axes`."""
     shape = tuple(values.shape[axis] for axis in feature_axes)
-    return SUMMARIES[name].empty(shape, values.dtype).update(values, feature_axes)
+    return {name: SUMMARIES[name].empty(shape, values.dtype).update(values, feature_axes) for name in names}
 
 
-def merge_summaries(summaries: Sequence[Summary]) -> Summary:
-    """The summary of all the values of `summaries`."""
-    return reduce(lambda one, other: one.merge(other), summaries)
+def merge_summaries(parts: Sequence[Summaries]) -> Summaries:
+    """The summaries of all the values of `parts`."""
+    return {name: reduce(lambda one, other: one.merge(other), [part[name] for part in parts]) for name in parts[0]}
 
 
-def gather(task: Gather, blocks: Iterable[Block], executor: Executor, advance: Advance) -> Summary:
-    """The summary of everything in `blocks` that `task` selects.
+def merge_groups(parts: Sequence[Grouped]) -> Grouped:
+    """The summaries of each group that occurs in any of `parts`."""
+    codes = sorted({code for part in parts for code in part})
+    return {code: merge_summaries([part[code] for part in parts if code in part]) for code in codes}
+
+
+def with_everything(found: Grouped) -> Grouped:
+    """The same with the summaries of all samples together: where they were not gathered, those of the groups merged."""
+    return found if EVERYTHING in found else {EVERYTHING: merge_summaries(list(found.values())), **found}
+
+
+def gather(task: Gather, blocks: Iterable[Block], executor: Executor, advance: Advance) -> Grouped:
+    """The summaries of everything in `blocks` that `task` counts, of each group and of all together.
 
     Blocks that hold the same features are merged with each other; the results are then joined along the features.
 
@@ -99,10 +132,20 @@ def gather(task: Gather, blocks: Iterable[Block], executor: Executor, advance: A
             expected="at least one value",
             remedy="check fit.where",
         )
-    merged = executor.map_merge(task, merge_summaries, list(groups.values()), advance)
-    return join_summaries(list(zip(groups, merged, strict=True)), task.feature_shape)
+    merged = executor.map_merge(task, merge_groups, list(groups.values()), advance)
+    return with_everything(join_groups(list(zip(groups, merged, strict=True)), task.feature_shape))
 
 
-def join_summaries(parts: Sequence[tuple[Block, Summary]], feature_shape: tuple[int, ...]) -> Summary:
-    """One summary from those of disjoint boxes of features."""
-    return parts[0][1] if len(parts) == 1 else type(parts[0][1]).join(parts, feature_shape)
+def join_groups(parts: Sequence[tuple[Block, Grouped]], feature_shape: tuple[int, ...]) -> Grouped:
+    """The summaries of all features of each group, from those of disjoint boxes of features."""
+    return {code: join_summaries([(box, part[code]) for box, part in parts], feature_shape) for code in parts[0][1]}
+
+
+def join_summaries(parts: Sequence[tuple[Block, Summaries]], feature_shape: tuple[int, ...]) -> Summaries:
+    """The summaries of all features from those of disjoint boxes of them."""
+    first = parts[0][1]
+    if len(parts) == 1:
+        return first
+    return {
+        name: type(summary).join([(box, part[name]) for box, part in parts], feature_shape) for name, summary in first.items()
+    }

@@ -7,18 +7,22 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.block import DEFAULT_BLOCK_BYTES
 from pipeline.config import Config, SourceConfig
+from pipeline.errors import ConfigError, ManifestError, SourceError
+from pipeline.gather import EVERYTHING, NOT_COUNTED
+from pipeline.manifest import Grouping, Groups, Unseen
 from pipeline.normalize.cast import default_output_dtype
 from pipeline.normalize.chain import FittedChain, bind_chain, parse_chain
+from pipeline.normalize.grouped import UNSEEN, Codes
 from pipeline.normalize.step import FittedStep, Input, Step
 from pipeline.source.open import open_source
-from pipeline.source.select import select_samples
+from pipeline.source.select import Scope, select_samples
 from pipeline.source.source import Source
 from pipeline.source.wrap import wrap_array
 from pipeline.source.zarr_source import MissingChunks, ZarrSource
@@ -39,8 +43,12 @@ class Job:
         `skip`, `error` or `propagate`.
     output_dtype : numpy.dtype
     block_bytes : int
-    where : mapping
-        As the user wrote it, for the manifest.
+    scope : Scope
+        How these samples were asked for.
+    grouping : Grouping, optional
+        What separate statistics are kept by, and the labels among the selected samples.
+    codes : ndarray of int32, shape (samples,), optional
+        Which of those labels each sample has, selected or not; `UNSEEN` where none.
     """
 
     source: Source
@@ -49,12 +57,39 @@ class Job:
     nan_policy: str
     output_dtype: np.dtype[Any]
     block_bytes: int
-    where: Mapping[str, Any] | None
+    scope: Scope
+    grouping: Grouping | None = None
+    codes: Codes | None = None
 
     def chain(self, steps: Sequence[FittedStep], output_dtype: Any = np.float64) -> FittedChain:
         """The fitted steps as a function of this job's values."""
         source = self.source
         return FittedChain(tuple(steps), source.dims, source.sample_dim, source.dtype, np.dtype(output_dtype))
+
+    def groups(self, fitted: Mapping[int, Sequence[FittedStep]]) -> Groups | None:
+        """The chains of the groups from the steps fitted to each, by its code; None where there are no groups."""
+        if self.grouping is None:
+            return None
+        chains = tuple(self.chain(steps, self.output_dtype) for code, steps in sorted(fitted.items()) if code != EVERYTHING)
+        return Groups(self.grouping.by, self.grouping.labels, self.grouping.unseen, chains)
+
+    @property
+    def group_count(self) -> int:
+        """How many groups have statistics of their own; 1 where all samples are together."""
+        return 1 if self.grouping is None else len(self.grouping.labels)
+
+    @property
+    def fitted_codes(self) -> Codes | None:
+        """The group of each sample, `NOT_COUNTED` where it is not fitted on; None where all are, in one group."""
+        if self.selected is None:
+            return self.codes
+        codes = np.zeros(self.selected.shape, np.int32) if self.codes is None else self.codes
+        return np.where(self.selected, codes, np.int32(NOT_COUNTED))
+
+    def require_seen(self) -> None:
+        """Raise InputMismatchError where some sample has a label that no selected one has, and that is not allowed."""
+        if self.grouping is not None and self.codes is not None and (self.codes == UNSEEN).any():
+            self.grouping.codes(self.source.coordinate(self.grouping.by)[1])
 
     @property
     def sizes(self) -> dict[str, int]:
@@ -65,6 +100,11 @@ class Job:
         """How many samples are fitted on."""
         return self.sizes[self.source.sample_dim] if self.selected is None else int(self.selected.sum())
 
+    @property
+    def fitted_on(self) -> dict[str, Any]:
+        """How the samples were asked for, and how many they are: JSON types, for the manifest."""
+        return {**self.scope.to_json(), "samples": self.samples}
+
 
 def make_job(
     source: Source,
@@ -73,31 +113,98 @@ def make_job(
     nan_policy: str = "skip",
     dtype: Any = None,
     block_bytes: int = DEFAULT_BLOCK_BYTES,
+    *,
+    samples: slice | None = None,
+    fraction: float | None = None,
+    seed: int = 0,
+    by: str | None = None,
+    unseen: Unseen = "error",
 ) -> Job:
     """The job of fitting the chain `normalize` on `source`; see `pipeline.fit` for the parameters.
 
     Raises
     ------
     ConfigError
-        Where a step is unknown or does not fit the source.
+        Where a step is unknown or does not fit the source, or where groups make no sense.
     SourceError
-        Where `where` selects nothing.
+        Where no sample is selected, or `by` is no label of the samples.
     """
+    scope = Scope(where, samples, fraction, seed)
     steps = bind_chain(parse_chain(normalize), Input(source.dims, source.sample_dim, source.dtype))
+    selected = select_samples(source, scope)
+    output_dtype = np.dtype(dtype) if dtype is not None else default_output_dtype(source.dtype)
+    _check_groups(steps, output_dtype, by, unseen)
+    grouping, codes = _grouped(source, selected, by, unseen) if by is not None else (None, None)
     return Job(
         source=source,
         steps=steps,
-        selected=select_samples(source, where),
+        selected=selected,
         nan_policy=nan_policy,
-        output_dtype=np.dtype(dtype) if dtype is not None else default_output_dtype(source.dtype),
+        output_dtype=output_dtype,
         block_bytes=block_bytes,
-        where=where,
+        scope=scope,
+        grouping=grouping,
+        codes=codes,
     )
+
+
+def _check_groups(steps: Sequence[Step], output_dtype: np.dtype[Any], by: str | None, unseen: str) -> None:
+    """Raise ConfigError where groups, or what becomes of an unseen label, make no sense for this chain."""
+    policies = get_args(Unseen)
+    if unseen not in policies:
+        raise ConfigError("wrong value", where="fit.unseen", found=repr(unseen), expected=", ".join(policies))
+    if by is None and unseen != "error":
+        raise ConfigError(
+            "no label can be unseen without groups", where="fit.unseen", found=unseen, remedy="set fit.by as well"
+        )
+    if by is not None and all(step.fitted_per is None for step in steps):
+        names = ", ".join(step.name for step in steps)
+        raise ConfigError("nothing is fitted, so no group can differ", where="fit.by", found=names, remedy="leave out fit.by")
+    if unseen == "nan" and output_dtype.kind != "f":
+        raise ConfigError(
+            "integers have no NaN for an unseen label",
+            where="fit.unseen",
+            found=f"output dtype {output_dtype}",
+            expected="a floating output dtype",
+        )
+
+
+def _grouped(source: Source, selected: NDArray[np.bool_] | None, by: str, unseen: Unseen) -> tuple[Grouping, Codes]:
+    """The distinct labels of the selected samples, and which of them each sample has."""
+    dim, labels = source.coordinate(by)
+    if dim != source.sample_dim:
+        raise SourceError(
+            "this coordinate does not label samples", where=f"fit.by {by}", found=f"dim {dim}", expected=source.sample_dim
+        )
+    try:
+        grouping = Grouping.of(labels if selected is None else labels[selected], by, unseen)
+    except ManifestError as error:
+        raise SourceError(
+            error.what,
+            where=f"fit.by {by}",
+            found=error.found,
+            expected=error.expected,
+            remedy=error.remedy or "leave those samples out by fit.where",
+        ) from None
+    return grouping, grouping.places(labels)
 
 
 def config_job(config: Config, source: Source) -> Job:
     """The job that `config` describes, on its source."""
-    return make_job(source, config.normalize, config.fit.where, config.fit.nan, config.output.dtype, int(config.block_bytes))
+    fit = config.fit
+    return make_job(
+        source,
+        config.normalize,
+        fit.where,
+        fit.nan,
+        config.output.dtype,
+        int(config.block_bytes),
+        samples=fit.samples.as_slice if fit.samples else None,
+        fraction=fit.fraction,
+        seed=fit.seed,
+        by=fit.by,
+        unseen=fit.unseen,
+    )
 
 
 def open_config_source(config: SourceConfig, dims: tuple[str, ...] | None) -> ZarrSource:

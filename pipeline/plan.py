@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -16,11 +16,16 @@ from pipeline.block import Block, block_step, tile, tile_count
 from pipeline.normalize.step import Step
 from pipeline.source.lazy import LazySource
 from pipeline.source.source import Source
+from pipeline.statistics.covariance import covariance_bytes
+from pipeline.statistics.float_histogram import float_histogram_bytes
 from pipeline.statistics.histogram import bin_count
 
 HISTOGRAM_BYTES_AT_MOST = 64 * 2**20
 MOMENTS_BYTES_PER_FEATURE = 400
 COUNT_BYTES = 8
+GATHERED_AS = {"moments": "moments", "distribution": "float_histogram", "covariance": "covariance"}
+FROM_HISTOGRAM = frozenset({"moments", "distribution"})
+MOMENTS_ONLY = frozenset({"moments"})
 SMALL_BLOCK_BYTES = 4 * 2**20
 BLOCKS_AT_LEAST = 16
 PROCESS_BYTES = 400 * 2**20
@@ -38,15 +43,15 @@ class Pass:
         The statistics are those of the values that reach this step; the steps before it run inside the read.
     per : tuple of str
         The dims that are kept, in the array's order.
-    summary : str
-        Which summary is kept, a key of `SUMMARIES`.
+    summaries : tuple of str
+        Which summaries are kept, keys of `SUMMARIES`.
     fits : tuple of int
         The steps that are fitted from it, the later ones by derivation.
     """
 
     at: int
     per: tuple[str, ...]
-    summary: str
+    summaries: tuple[str, ...]
     fits: tuple[int, ...]
 
 
@@ -126,9 +131,9 @@ class Plan:
 def plan_passes(steps: Sequence[Step], source: Source, describe: bool = False) -> tuple[Pass, ...]:
     """The fewest reads that fit `steps`.
 
-    A pass is begun for the first fitted step that nothing gathered so far determines. Its summary also serves every
-    later fitted step whose input's statistics follow from it: through affine steps from moments, through any
-    elementwise step from an exact histogram.
+    A pass is begun for the first fitted step that nothing gathered so far determines. Its summaries also serve every later
+    fitted step whose input's statistics follow from them: through affine steps, or, from an exact histogram, through any
+    elementwise steps.
 
     Parameters
     ----------
@@ -138,42 +143,49 @@ def plan_passes(steps: Sequence[Step], source: Source, describe: bool = False) -
     describe : bool
         Whether a chain with nothing to fit gathers the statistics of its output all the same.
     """
-    needed = {index: step.fitted_per for index, step in enumerate(steps) if step.fitted_per is not None}
-    if not needed and describe:
-        return (_begin(steps, source, len(steps), ()),)
+    fitted = [index for index, step in enumerate(steps) if step.fitted_per is not None]
+    if not fitted and describe:
+        return (_base(steps, source, len(steps), (), MOMENTS_ONLY),)
     passes: list[Pass] = []
-    while remaining := [index for index in needed if not any(index in each.fits for each in passes)]:
-        first = remaining[0]
-        passes.append(_longest(steps, source, first, {index: needed[index] or () for index in remaining}))
+    while fitted:
+        passes.append(_longest(steps, source, fitted))
+        fitted = [index for index in fitted if index not in passes[-1].fits]
     return tuple(passes)
 
 
-def _longest(steps: Sequence[Step], source: Source, first: int, needed: dict[int, tuple[str, ...]]) -> Pass:
-    """The pass for step `first` that serves as many of the following fitted steps as it can."""
-    best = _begin(steps, source, first, needed[first])
-    best = Pass(best.at, best.per, best.summary, (first,))
-    for index in list(needed)[1:]:
-        candidate = _begin(steps, source, first, (*best.per, *needed[index]))
-        if not all(_follows(steps, candidate, later) for later in (*best.fits, index)):
+def _longest(steps: Sequence[Step], source: Source, fitted: Sequence[int]) -> Pass:
+    """The pass for the first of the steps `fitted` that serves as many of the following ones as it can."""
+    best = _serving(steps, source, fitted[:1])
+    for count in range(2, len(fitted) + 1):
+        longer = _serving(steps, source, fitted[:count])
+        if not all(_follows(steps, longer, index) for index in longer.fits):
             break
-        best = Pass(candidate.at, candidate.per, candidate.summary, (*best.fits, index))
+        best = longer
     return best
 
 
-def _begin(steps: Sequence[Step], source: Source, first: int, per: Iterable[str]) -> Pass:
-    kept = tuple(dim for dim in source.dims if dim in per)
-    if _histogram_bytes(source, kept) <= HISTOGRAM_BYTES_AT_MOST and all(step.elementwise for step in steps[:first]):
-        earlier = [step.fitted_per or () for step in steps[:first]]
-        if all(set(dims) <= set(kept) for dims in earlier):
-            return Pass(0, kept, "histogram", ())
-    return Pass(first, kept, "moments", ())
+def _serving(steps: Sequence[Step], source: Source, fits: Sequence[int]) -> Pass:
+    """The pass that gathers what all of the steps `fits` need, at the first of them or before it."""
+    per = {dim for index in fits for dim in steps[index].fitted_per or ()}
+    requires = frozenset().union(*(steps[index].requires for index in fits))
+    return replace(_base(steps, source, fits[0], per, requires), fits=tuple(fits))
+
+
+def _base(steps: Sequence[Step], source: Source, first: int, per: Iterable[str], requires: frozenset[str]) -> Pass:
+    wanted = set(per)
+    kept = tuple(dim for dim in source.dims if dim in wanted)
+    before = steps[:first]
+    derivable = all(step.elementwise and set(step.fitted_per or ()) <= wanted for step in before)
+    if derivable and requires <= FROM_HISTOGRAM and _histogram_bytes(source, kept) <= HISTOGRAM_BYTES_AT_MOST:
+        return Pass(0, kept, ("histogram",), ())
+    return Pass(first, kept, tuple(name for need, name in GATHERED_AS.items() if need in requires), ())
 
 
 def _follows(steps: Sequence[Step], base: Pass, index: int) -> bool:
     between = steps[base.at : index]
-    if not all(set(step.fitted_per or ()) <= set(base.per) for step in (*between, *steps[index : index + 1])):
+    if not all(set(step.fitted_per or ()) <= set(base.per) for step in between):
         return False
-    return all(step.elementwise if base.summary == "histogram" else step.is_affine for step in between)
+    return all(step.elementwise if base.summaries == ("histogram",) else step.is_affine for step in between)
 
 
 def _histogram_bytes(source: Source, per: tuple[str, ...]) -> float:
@@ -186,9 +198,10 @@ def feature_count(source: Source, per: Iterable[str]) -> int:
     return math.prod(size for dim, size in zip(source.dims, source.shape, strict=True) if dim in set(per))
 
 
-def whole_axes(steps: Sequence[Step], source: Source) -> frozenset[int]:
-    """Axes along which a block must hold everything, because one of `steps` looks at whole vectors."""
+def whole_axes(steps: Sequence[Step], source: Source, each: Pass | None = None) -> frozenset[int]:
+    """Axes along which a block must hold everything, because one of `steps`, or what `each` gathers, looks at whole vectors."""
     whole = {dim for step in steps for dim in step.whole_dims}
+    whole.update(each.per if each and "covariance" in each.summaries else ())
     return frozenset(axis for axis, dim in enumerate(source.dims) if dim in whole)
 
 
@@ -233,12 +246,13 @@ def plan_fit(
     source: Source,
     blocks: Sequence[Block],
     threads_per_worker: int,
+    groups: int = 1,
 ) -> Phase:
-    """The figures of one fit pass over `blocks`."""
+    """The figures of one fit pass over `blocks`, which keeps the summaries of so many `groups` apart."""
     largest = max((block.shape for block in blocks), key=math.prod, default=(0,) * len(source.dims))
     itemsize = source.dtype.itemsize
     per_thread = math.prod(largest) * (2 * itemsize + (8 if each.at else 0)) + _unit_bytes(source)
-    summary = summary_bytes(each, source)
+    summary = groups * summary_bytes(each, source)
     return Phase(
         name="fit",
         block_shape=largest,
@@ -272,11 +286,15 @@ def plan_apply(
 
 
 def summary_bytes(each: Pass, source: Source) -> int:
-    """About how much memory one summary of `each` takes."""
+    """About how much memory the summaries of `each` take."""
     features = feature_count(source, each.per)
-    if each.summary == "histogram":
-        return features * (bin_count(source.dtype) or 0) * COUNT_BYTES
-    return features * MOMENTS_BYTES_PER_FEATURE
+    bytes_of = {
+        "histogram": features * (bin_count(source.dtype) or 0) * COUNT_BYTES,
+        "moments": features * MOMENTS_BYTES_PER_FEATURE,
+        "float_histogram": float_histogram_bytes(features, math.prod(source.shape) // max(1, features)),
+        "covariance": covariance_bytes(features),
+    }
+    return sum(bytes_of[name] for name in each.summaries)
 
 
 def merges(leaves: int) -> int:

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypeAlias
 
 import numpy as np
 
@@ -21,11 +21,13 @@ from pipeline.config import ApplyConfig, Config, LocalClusterConfig, OutputConfi
 from pipeline.errors import ConfigError, DataError, OutputExistsError
 from pipeline.executor import Executor, SerialExecutor, decoded_bytes
 from pipeline.fitting import blocks_selected, statistics_at
-from pipeline.gather import Gather, gather
+from pipeline.gather import EVERYTHING, Gather, Grouped, Summaries, gather
 from pipeline.inference import Manifest
 from pipeline.inference.stored import chain_for
 from pipeline.job import Job, as_source, config_job, labels_of, make_job, open_config_source
-from pipeline.manifest import FittedStatistics
+from pipeline.manifest import FittedStatistics, Unseen
+from pipeline.normalize.chain import FittedChain
+from pipeline.normalize.grouped import GroupedChain
 from pipeline.normalize.names import located
 from pipeline.normalize.step import FittedStep, Step
 from pipeline.plan import Pass, Plan, apply_step, fit_blocks, plan_apply, plan_fit, plan_passes, whole_axes
@@ -33,8 +35,9 @@ from pipeline.progress import Reporter, SilentReporter, reporting
 from pipeline.sink.zarr_sink import ZarrSink, create_output, write_unit
 from pipeline.source.zarr_source import ZarrSource
 from pipeline.statistics.describe import Statistics
-from pipeline.statistics.summary import Summary
 from pipeline.versions import versions
+
+Fitted: TypeAlias = Mapping[int, list[FittedStep]]
 
 
 @dataclass(frozen=True)
@@ -54,6 +57,11 @@ def fit(
     dims: Sequence[str] | None = None,
     sample_dim: str | None = None,
     where: Mapping[str, Any] | None = None,
+    samples: slice | None = None,
+    fraction: float | None = None,
+    seed: int = 0,
+    by: str | None = None,
+    unseen: Unseen = "error",
     nan: str = "skip",
     dtype: Any = None,
     describe: bool = False,
@@ -75,7 +83,20 @@ def fit(
     sample_dim : str, optional
         The dim along which there are more and more observations; the first by default.
     where : mapping, optional
-        Fit on the samples with these labels only: ``{"split": "train"}``.
+        Fit on the samples with these labels only: ``{"split": "train"}``. A boolean coordinate takes True or False.
+    samples : slice, optional
+        Fit on these positions along the sample dim only; neither end negative.
+    fraction : float, optional
+        Fit on about this part of the samples, above 0 and at most 1: which ones is a function of a sample's position and of
+        `seed` alone. All three conditions hold at once.
+    seed : int
+        From 0 to 2**64 - 1.
+    by : str, optional
+        Name of a coordinate along the sample dim (plate, batch, donor): the samples of each of its values are normalized by
+        statistics of their own, gathered in the same reads. The manifest's `transform` then needs the labels of its samples.
+    unseen : {'error', 'global', 'nan'}
+        What becomes of a sample whose label was not fitted: it is refused, normalized by the statistics of all samples
+        together, or becomes NaN.
     nan : {'skip', 'error', 'propagate'}
     dtype : dtype-like, optional
         Of what the manifest's `transform` returns. By default a float keeps its own (float16 becomes float32), integers of
@@ -104,7 +125,9 @@ def fit(
     >>> manifest.transform(np.array([[5.0, 5.5]]))
     array([[0.5, 0.5]])
     """
-    job = make_job(as_source(data, array, dims, sample_dim, missing_chunks), normalize, where, nan, dtype, block_bytes)
+    source = as_source(data, array, dims, sample_dim, missing_chunks)
+    scope: dict[str, Any] = {"samples": samples, "fraction": fraction, "seed": seed, "by": by, "unseen": unseen}
+    job = make_job(source, normalize, where, nan, dtype, block_bytes, **scope)
     job.source.check()
     passes = plan_passes(job.steps, job.source, describe)
     with _executor(client, small=all(len(_blocks(job, each)) <= 1 for each in passes)) as executor:
@@ -138,16 +161,17 @@ def run_config(config: Config, reporter: Reporter) -> RunResult:
     job = config_job(config, source)
     passes = plan_passes(job.steps, source, describe=config.fit.describe is not False)
     on_the_way = passes[0] if passes and not passes[0].fits else None
+    job.require_seen()
     source.check()
     sink = _create_output(source, config.output, job.output_dtype)
     with connect(config.cluster) as executor:
         fitted, found = _fit_steps(job, () if on_the_way else passes, executor, reporter)
         task = Write(
-            job.source, job.chain(fitted, job.output_dtype), sink, _gather_task(job, on_the_way, fitted) if on_the_way else None
+            job.source, _fitted_chain(job, fitted), sink, _gather_task(job, on_the_way, fitted) if on_the_way else None
         )
-        summary = _write(task, job.block_bytes, executor, reporter)
-    if on_the_way and summary is not None:
-        found = [_found(job, on_the_way, summary, fitted, len(fitted))]
+        summaries = _write(task, job.block_bytes, executor, reporter)
+    if on_the_way and summaries is not None:
+        found = [_found(job, on_the_way, summaries[EVERYTHING], fitted[EVERYTHING], len(job.steps))]
     manifest = _manifest(job, fitted, found)
     manifest.save(config.output.manifest, overwrite=config.output.overwrite)
     sink.commit()
@@ -176,9 +200,10 @@ def plan_config(config: Config) -> Plan:
     """What `run_config` would do; reads metadata and labels, no data."""
     source = open_config_source(config.source, config.source.dims)
     job = config_job(config, source)
+    job.require_seen()
     threads = threads_per_worker(config.cluster)
     passes = tuple(each for each in plan_passes(job.steps, source) if each.fits)
-    phases = [plan_fit(each, source, _blocks(job, each), threads) for each in passes]
+    phases = [plan_fit(each, source, _blocks(job, each), threads, job.group_count) for each in passes]
     unit = write_unit(source, config.output.chunks, config.output.shards)
     shape = apply_step(source, unit, job.output_dtype, whole_axes(job.steps, job.source), job.block_bytes)
     phases.append(plan_apply(source, shape, job.output_dtype, threads))
@@ -203,21 +228,26 @@ def fit_job(job: Job, passes: Sequence[Pass], executor: Executor, reporter: Repo
 
 def _fit_steps(
     job: Job, passes: Sequence[Pass], executor: Executor, reporter: Reporter
-) -> tuple[list[FittedStep], list[FittedStatistics]]:
-    """Fit the chain's steps in order, reading the source once for each pass."""
-    fitted: list[FittedStep] = []
+) -> tuple[Fitted, list[FittedStatistics]]:
+    """Fit the chain's steps in order, reading the source once for each pass: the steps of all samples together and of each
+    group, and the statistics of all samples."""
+    fitted: Fitted = {code: [] for code in (EVERYTHING, *range(job.group_count if job.grouping else 0))}
     found: list[FittedStatistics] = []
-    summaries: dict[Pass, Summary] = {}
+    read: dict[Pass, Grouped] = {}
     by_step = {index: each for each in passes for index in each.fits or (len(job.steps),)}
     for index in range(len(job.steps) + 1):
-        statistics = None
-        if each := by_step.get(index):
-            if each not in summaries:
-                summaries[each] = _read(job, each, fitted, executor, reporter)
-            found.append(_found(job, each, summaries[each], fitted, index))
-            statistics = found[-1].statistics
-        if index < len(job.steps):
-            fitted.append(_fit_step(job.steps[index], index, statistics))
+        each = by_step.get(index)
+        if each and each not in read:
+            read[each] = _read(job, each, fitted, executor, reporter)
+        for code, steps in fitted.items():
+            with _named(job, code):
+                at_hand = _found(job, each, read[each][code], steps, index) if each else None
+                if index < len(job.steps):
+                    steps.append(_fit_step(job.steps[index], index, at_hand.statistics if at_hand else None))
+            if at_hand and code == EVERYTHING:
+                found.append(at_hand)
+        if each and each.fits[-1:] == (index,):
+            del read[each]
     return fitted, found
 
 
@@ -228,38 +258,65 @@ def _fit_step(step: Step, index: int, statistics: Statistics | None) -> FittedSt
         raise located(error, index) from None
 
 
-def _read(job: Job, each: Pass, fitted: Sequence[FittedStep], executor: Executor, reporter: Reporter) -> Summary:
+@contextmanager
+def _named(job: Job, code: int) -> Iterator[None]:
+    """Adds to an error which group it was met in."""
+    try:
+        yield
+    except DataError as error:
+        if job.grouping is None or code == EVERYTHING:
+            raise
+        group = f"{job.grouping.by} {job.grouping.labels.tolist()[code]!r}"
+        where = group if error.where is None else f"{error.where}, {group}"
+        remedy = error.remedy or f"leave out this {job.grouping.by} by fit.where"
+        raise DataError(error.what, where=where, found=error.found, expected=error.expected, remedy=remedy) from None
+
+
+def _read(job: Job, each: Pass, fitted: Fitted, executor: Executor, reporter: Reporter) -> Grouped:
     blocks = _blocks(job, each)
     total_bytes = sum(decoded_bytes(block, job.source.dtype) for block in blocks)
     with reporting(reporter, "fit", total_bytes, len(blocks)) as advance:
         return gather(_gather_task(job, each, fitted), blocks, executor, advance)
 
 
-def _gather_task(job: Job, each: Pass, fitted: Sequence[FittedStep]) -> Gather:
-    return Gather(job.source, job.chain(fitted[: each.at]), each.summary, each.per, job.selected)
+def _gather_task(job: Job, each: Pass, fitted: Fitted) -> Gather:
+    """What `each` does with a block. Groups differ in the steps before it only where some of those were fitted."""
+    overall = job.chain(fitted[EVERYTHING][: each.at])
+    if job.codes is None or all(step.fitted_per is None for step in job.steps[: each.at]):
+        return Gather(job.source, overall, each.summaries, each.per, job.fitted_codes)
+    prefixes = tuple(job.chain(fitted[code][: each.at]) for code in range(job.group_count))
+    prefix = GroupedChain(overall, prefixes, job.codes)
+    return Gather(job.source, prefix, each.summaries, each.per, job.fitted_codes, overall)
 
 
-def _found(job: Job, each: Pass, summary: Summary, fitted: Sequence[FittedStep], index: int) -> FittedStatistics:
+def _fitted_chain(job: Job, fitted: Fitted) -> FittedChain | GroupedChain:
+    """What the writing pass sends the samples through."""
+    overall = job.chain(fitted[EVERYTHING], job.output_dtype)
+    groups = job.groups(fitted)
+    return overall if groups is None or job.codes is None else groups.chain(overall, job.codes)
+
+
+def _found(job: Job, each: Pass, summaries: Summaries, fitted: Sequence[FittedStep], index: int) -> FittedStatistics:
     """The statistics of the values that reach step `index`, from the pass that serves it."""
     wanted = (job.steps[index].fitted_per or ()) if index < len(job.steps) else ()
     per = tuple(dim for dim in job.source.dims if dim in wanted)
-    statistics = statistics_at(summary, each.at, fitted[each.at : index], each.per, per, job.nan_policy)
+    statistics = statistics_at(summaries, each.at, fitted[each.at : index], each.per, per, job.nan_policy)
     if job.nan_policy == "error":
         statistics.check()
     return FittedStatistics(index, per, statistics)
 
 
-def _write(task: Write, block_bytes: int, executor: Executor, reporter: Reporter) -> Summary | None:
+def _write(task: Write, block_bytes: int, executor: Executor, reporter: Reporter) -> Grouped | None:
     source = task.source
     whole = whole_axes([fitted.step for fitted in task.chain.steps], source)
     blocks = list(tile(source.shape, apply_step(source, task.sink.write_unit, task.chain.output_dtype, whole, block_bytes)))
     total_bytes = sum(decoded_bytes(block, source.dtype) for block in blocks)
     with reporting(reporter, "apply", total_bytes, len(blocks)) as advance:
-        return write_blocks(task, blocks, executor, advance).summary
+        return write_blocks(task, blocks, executor, advance).summaries
 
 
 def _blocks(job: Job, each: Pass) -> list[Block]:
-    whole = whole_axes(job.steps[: each.at], job.source)
+    whole = whole_axes(job.steps[: each.at], job.source, each)
     return blocks_selected(fit_blocks(job.source, whole, job.block_bytes), job.source, job.selected)
 
 
@@ -286,18 +343,19 @@ def _create_output(source: ZarrSource, output: OutputConfig, dtype: np.dtype[Any
     )
 
 
-def _manifest(job: Job, fitted: Sequence[FittedStep], found: Sequence[FittedStatistics]) -> Manifest:
+def _manifest(job: Job, fitted: Fitted, found: Sequence[FittedStatistics]) -> Manifest:
     source = job.source
     return Manifest.build(
-        chain=job.chain(fitted, job.output_dtype),
+        chain=job.chain(fitted[EVERYTHING], job.output_dtype),
         sizes=job.sizes,
         labels=labels_of(source),
         statistics=found,
         nan_policy=job.nan_policy,
         provenance={
             "source": source.provenance(),
-            "fitted_on": {"where": job.where, "samples": job.samples},
+            "fitted_on": job.fitted_on,
             "created": datetime.now(UTC).isoformat(timespec="seconds"),
             "versions": versions(),
         },
+        groups=job.groups(fitted),
     )

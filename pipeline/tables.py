@@ -1,7 +1,8 @@
-"""A manifest and a plan as tables for people. Not here: JSON for machines, which both of them give themselves."""
+"""A manifest, a plan and the steps as tables for people. Not here: JSON for machines, which each of them gives itself."""
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from statistics import median
 from typing import Any
@@ -11,6 +12,7 @@ from rich.filesize import decimal
 from rich.table import Table
 
 from pipeline.manifest import FittedStatistics, ManifestRecord
+from pipeline.normalize.catalogue import DERIVES, Description, Option, PresetDescription
 from pipeline.plan import Plan
 
 COLUMNS_WITHOUT_TERMINAL = 120
@@ -52,6 +54,46 @@ def _figure(name: str, value: Any) -> str:
     return decimal(value) if "bytes" in name else _number(value)
 
 
+def step_lines(described: Sequence[Description | PresetDescription]) -> list[str]:
+    """One line for each step: its name and what it does."""
+    width = max(len(each.name) for each in described)
+    return [f"{each.name:<{width}}  {each.summary}" for each in described]
+
+
+def step_tables(described: Description | PresetDescription) -> dict[str, Table]:
+    """Everything there is to say of one step: head and options; for `for_activation` the chains as well."""
+    head = _table("", "")
+    options = {"options": _options(described.options)} if described.options else {}
+    head.add_row("does", described.summary)
+    if isinstance(described, PresetDescription):
+        return {described.name: head, **options, "chains": _chains(described.chains)}
+    head.add_row("formula", described.formula)
+    head.add_row("inverse", described.inverse)
+    head.add_row("reads", described.needs)
+    head.add_row("derives", DERIVES[described.derives])
+    head.add_row("reference", described.reference)
+    return {described.name: head, **options}
+
+
+def _options(options: Sequence[Option]) -> Table:
+    table = _table("option", "default", "value")
+    for option in options:
+        table.add_row(option.name, "required" if option.required else _default(option.default), option.description)
+    return table
+
+
+def _default(value: Any) -> str:
+    return {None: "none", True: "true", False: "false"}[value] if value is None or isinstance(value, bool) else _option(value)
+
+
+def _chains(chains: Sequence[Mapping[str, Any]]) -> Table:
+    table = _table("activation", "stands for", "because")
+    for each in chains:
+        steps = [json.dumps(step).replace('"', "") for step in each["chain"]]
+        table.add_row(each["activation"], "\n".join(steps), f"{each['advice']}\n{each['reference']}")
+    return table
+
+
 def manifest_tables(manifest: ManifestRecord) -> dict[str, Table]:
     """What a manifest does and from what it was fitted: head, chain, and the statistics of each gathering."""
     gathered = {_title(manifest, each): _statistics(manifest, each) for each in manifest.statistics}
@@ -67,6 +109,8 @@ def _head(manifest: ManifestRecord) -> Table:
     table.add_row("sample dim", content["sample_dim"])
     table.add_row("dtype", f"{content['input_dtype']} in, {content['output_dtype']} out")
     table.add_row("NaN", content["nan"])
+    if groups := content["groups"]:
+        table.add_row("by", f"{groups['by']}: {len(groups['labels']):,} groups, unseen labels: {groups['unseen']}")
     return table
 
 

@@ -280,7 +280,7 @@ def test_python_m_pipeline_is_the_same_command() -> None:
     done = subprocess.run([sys.executable, "-m", "pipeline", "--help"], capture_output=True, text=True, check=True)
 
     assert done.stdout.startswith("Usage: zarrnorm ")
-    assert set(main.commands) == {"run", "fit", "apply", "plan", "show"}
+    assert set(main.commands) == {"run", "fit", "apply", "plan", "show", "steps"}
     assert all(f"\n  {verb} " in done.stdout for verb in main.commands)
 
 

@@ -56,18 +56,18 @@ def _passes(
 def test_passes_are_the_fewest_that_the_chain_allows(
     chain: list[Any], dtype: str, expected: list[tuple[int, str, tuple[int, ...]]]
 ) -> None:
-    assert [(each.at, each.summary, each.fits) for each in _passes(chain, dtype)] == expected
+    assert [(each.at, *each.summaries, each.fits) for each in _passes(chain, dtype)] == expected
 
 
 def test_histograms_that_would_not_fit_give_way_to_moments() -> None:
     (one,) = _passes([{"zscore": {"per": ["gene"]}}], "uint16", (3, 1000))
-    assert one.summary == "moments"
+    assert one.summaries == ("moments",)
 
 
 def test_summary_bytes_grow_with_features() -> None:
     source = MemorySource(np.zeros((2, 100), "float32"), ("cell", "gene"), "cell", {})
-    assert summary_bytes(Pass(0, ("gene",), "moments", (0,)), source) == 100 * summary_bytes(
-        Pass(0, (), "moments", (0,)), source
+    assert summary_bytes(Pass(0, ("gene",), ("moments",), (0,)), source) == 100 * summary_bytes(
+        Pass(0, (), ("moments",), (0,)), source
     )
 
 

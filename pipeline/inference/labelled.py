@@ -6,7 +6,7 @@ Not here: the transformation, which is that of every array. Imported only when a
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -36,7 +36,7 @@ class Match:
     sorting: dict[str, NDArray[np.intp]] = field(default_factory=dict)
 
 
-def apply_by_name(manifest: Manifest, values: xarray.DataArray, inverse: bool) -> xarray.DataArray:
+def apply_by_name(manifest: Manifest, values: xarray.DataArray, by: Any, inverse: bool) -> xarray.DataArray:
     """`values` transformed, or inverted, with its own dims, coordinates, attributes and name.
 
     The values are brought into the manifest's order of dims, and along whole-vector dims into the fitted order of labels, so
@@ -53,13 +53,30 @@ def apply_by_name(manifest: Manifest, values: xarray.DataArray, inverse: bool) -
             "the DataArray holds no NumPy or Dask array", found=type(data).__name__, remedy="values.as_numpy()"
         )
     sizes = {dim: len(match.picked[dim]) if dim in match.picked else size for dim, size in manifest.sizes.items()}
-    selected = chain.select(match.picked) if match.picked else chain
-    result = variable.copy(deep=False, data=manifest.apply_by_position(data, selected, sizes, inverse))
+    labels = sample_labels(manifest, values) if by is None else by
+    result = variable.copy(deep=False, data=manifest.apply_by_position(data, labels, match.picked, sizes, inverse))
     back = {dim: np.argsort(places) for dim, places in match.sorting.items()}
     restored = result.isel(back).transpose(*values.dims)
     labelled = values.copy(deep=False, data=restored.data)
     labelled.encoding = {}
     return labelled
+
+
+def sample_labels(manifest: Manifest, values: xarray.DataArray) -> NDArray[Any] | None:
+    """The group of each sample, or of all, by the coordinate that the manifest's groups are named after; None without."""
+    groups = manifest.groups
+    if groups is None or groups.by not in values.coords:
+        return None
+    coordinate = values.coords[groups.by]
+    if coordinate.dims not in ((), (manifest.chain.sample_dim,)):
+        raise InputMismatchError(
+            "this coordinate does not label samples",
+            where=groups.by,
+            found=f"dims {', '.join(map(str, coordinate.dims))}",
+            expected=manifest.chain.sample_dim,
+        )
+    labels: NDArray[Any] = coordinate.to_numpy()
+    return labels
 
 
 def match_labels(manifest: Manifest, values: xarray.DataArray) -> Match:

@@ -13,19 +13,20 @@ from numpy.typing import NDArray
 
 from pipeline.errors import InputMismatchError
 from pipeline.normalize.chain import FittedChain
+from pipeline.normalize.grouped import GroupedChain
 
 if TYPE_CHECKING:
     import dask.array
 
 
-def apply_lazily(values: dask.array.Array, chain: FittedChain, inverse: bool, digest: str) -> dask.array.Array:
+def apply_lazily(values: dask.array.Array, chain: FittedChain | GroupedChain, inverse: bool, digest: str) -> dask.array.Array:
     """The transformed, or inverted, array; nothing is computed.
 
     Parameters
     ----------
     values : dask.array.Array
         Its axes are `chain.dims`. Chunk sizes along the sample dim may be unknown.
-    chain : FittedChain
+    chain : FittedChain or GroupedChain
         Sent to a worker once, not once a block.
     inverse : bool
         Which way.
@@ -41,8 +42,11 @@ def apply_lazily(values: dask.array.Array, chain: FittedChain, inverse: bool, di
     if whole:
         values = values.rechunk(whole)
     fitted = {dim for step in chain.steps for dim in step.per}
+    grouped = isinstance(chain, GroupedChain) and chain.codes.ndim > 0
+    fitted.update({chain.sample_dim} if grouped else ())
     starts = {dim: _starts(values.chunks[axis], dim) for axis, dim in enumerate(chain.dims) if dim in fitted}
-    token = tokenize(values.name, digest, [dict(step.parameters) for step in chain.steps])
+    own = (chain.codes, chain.selections) if isinstance(chain, GroupedChain) else ()
+    token = tokenize(values.name, digest, [dict(step.parameters) for step in chain.steps], own)
     dtype = chain.input_dtype.newbyteorder("=") if inverse else chain.output_dtype
     lazy: dask.array.Array = map_blocks(
         _apply_block,
@@ -59,7 +63,7 @@ def apply_lazily(values: dask.array.Array, chain: FittedChain, inverse: bool, di
 
 def _apply_block(
     values: NDArray[Any],
-    chain: FittedChain,
+    chain: FittedChain | GroupedChain,
     inverse: bool,
     starts: dict[str, list[int]],
     block_id: tuple[int, ...] = (),

@@ -7,14 +7,18 @@ from __future__ import annotations
 
 from pipeline.errors import InputMismatchError
 from pipeline.inference.checking import check_dtype, check_names, positions
+from pipeline.inference.grouped import stored_chain_by
 from pipeline.manifest import ManifestRecord
 from pipeline.normalize.chain import FittedChain
+from pipeline.normalize.grouped import GroupedChain
 from pipeline.normalize.step import Indexer
 from pipeline.source.source import Source
 
 
-def chain_for(manifest: ManifestRecord, source: Source) -> FittedChain:
+def chain_for(manifest: ManifestRecord, source: Source) -> FittedChain | GroupedChain:
     """The manifest's chain for the features of `source`, in the source's order where both are labelled.
+
+    Where the manifest was fitted by group, each sample's group is told by the source's coordinate of that name.
 
     Raises
     ------
@@ -37,7 +41,8 @@ def chain_for(manifest: ManifestRecord, source: Source) -> FittedChain:
             raise InputMismatchError(
                 "another size than the one fitted", where=f"dim {dim}", found=size, expected=manifest.sizes[dim]
             )
-    return chain.select(picked) if picked else chain
+    grouped = stored_chain_by(manifest, source)
+    return grouped.select(picked) if picked else grouped
 
 
 def _check_not_whole(chain: FittedChain, dim: str, count: int) -> None:

@@ -12,11 +12,14 @@ from functools import cached_property
 from typing import Any
 
 import numpy as np
+from numpy.typing import ArrayLike, NDArray
 
 from pipeline.errors import NotInvertibleError
+from pipeline.inference import folding
 from pipeline.inference.checking import as_array, check_dtype, check_sizes
+from pipeline.inference.grouped import chain_by
 from pipeline.manifest import ManifestRecord
-from pipeline.normalize.chain import FittedChain
+from pipeline.normalize.step import Indexer
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -38,6 +41,7 @@ class Manifest(ManifestRecord):
 
     Examples
     --------
+    >>> from pipeline.normalize.chain import FittedChain
     >>> from pipeline.normalize.minmax import MinMax
     >>> step = MinMax().restore({"minimum": np.array(0.0), "maximum": np.array(4.0)})
     >>> chain = FittedChain((step,), ("sample",), "sample", np.dtype("float32"), np.dtype("float32"))
@@ -48,13 +52,16 @@ class Manifest(ManifestRecord):
     array([1., 4.], dtype=float32)
     """
 
-    def transform(self, values: Any) -> Any:
+    def transform(self, values: Any, by: Any = None) -> Any:
         """`values` normalized.
 
         Parameters
         ----------
         values : array_like, xarray.DataArray or dask.array.Array
             Real numbers. Where the chain begins with `dtype_range`, of the dtype it was made for. Never changed.
+        by : array_like of shape (samples,) or one label, optional
+            For a manifest that was fitted by group the label of each sample, or that of all of them. A DataArray that has
+            them as its coordinate of that name needs no `by`.
 
         Returns
         -------
@@ -64,19 +71,22 @@ class Manifest(ManifestRecord):
         Raises
         ------
         InputMismatchError
-            Where dims, sizes, labels or dtype do not fit the manifest.
+            Where dims, sizes, labels or dtype do not fit the manifest, labels of samples are missing, or one of them was not
+            fitted and `unseen` is 'error'.
         DataError
             Where a value has no image, such as log1p of -2 or one that overflows the output dtype.
         """
-        return self._apply(values, inverse=False)
+        return self._apply(values, by, inverse=False)
 
-    def inverse_transform(self, values: Any) -> Any:
+    def inverse_transform(self, values: Any, by: Any = None) -> Any:
         """What `transform` was given, from what it returned, within the resolution of the dtypes.
 
         Parameters
         ----------
         values : array_like, xarray.DataArray or dask.array.Array
             Real numbers of any dtype.
+        by : array_like of shape (samples,) or one label, optional
+            As for `transform`.
 
         Returns
         -------
@@ -88,28 +98,108 @@ class Manifest(ManifestRecord):
         NotInvertibleError
             Where a step of the chain has no inverse.
         InputMismatchError
-            Where dims, sizes or labels do not fit the manifest.
+            Where dims, sizes or labels do not fit the manifest, as for `transform`.
         """
         self._check_invertible()
-        return self._apply(values, inverse=True)
+        return self._apply(values, by, inverse=True)
 
-    def _apply(self, values: Any, inverse: bool) -> Any:
+    def scale_and_shift(self, by: Any = None) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """The chain as batch normalization has it: ``y = scale * x + shift``.
+
+        Affine steps ``(x - c) * s + o`` become one, in float64. Rounding to the output dtype is no part of it. Where a mean is
+        large beside the spread, ``scale * x`` and ``shift`` cancel: the result is then exact to the rounding of these two
+        terms, which `transform`, where the mean is subtracted first, does not have.
+
+        Parameters
+        ----------
+        by : label, optional
+            For a manifest that was fitted by group the group that is meant.
+
+        Returns
+        -------
+        scale, shift : ndarray of float64
+            Along the dims `tuple(sizes)`, of the shape `tuple(sizes.values())`; () where there is one of each for everything.
+
+        Raises
+        ------
+        InputMismatchError
+            Where a step is not affine, the output is rounded to integers, or the group is not known.
+
+        Examples
+        --------
+        >>> from pipeline.normalize.chain import FittedChain
+        >>> from pipeline.normalize.minmax import MinMax
+        >>> step = MinMax(range=(-1, 1)).restore({"minimum": np.array(2.0), "maximum": np.array(4.0)})
+        >>> dtype = np.dtype("float64")
+        >>> Manifest(FittedChain((step,), ("sample",), "sample", dtype, dtype), sizes={}).scale_and_shift()
+        (array(1.), array(-3.))
+        """
+        return folding.scale_and_shift(folding.one_chain(self, by), self.sizes)
+
+    def fold_into(self, weight: ArrayLike, bias: ArrayLike | None = None, by: Any = None) -> tuple[NDArray[Any], NDArray[Any]]:
+        """The first layer that does with raw values what the given one does with normalized ones.
+
+        ``W·(scale·x + shift) + b = (W·scale)·x + (b + W·shift)``, computed in float64; exact to rounding, with what
+        `scale_and_shift` says of large means.
+
+        A convolution's bias is exact only without zero padding: zeros that are padded to normalized inputs are raw
+        ``-shift / scale``, so pad raw inputs with that. The weight is right in any case.
+
+        Parameters
+        ----------
+        weight : array_like
+            *Dense*, (outputs, features): the features are those of the data's dims but the sample dim, flattened in their order
+            (C order). *Convolution*, (outputs, channels, *kernel) with one or more dims of kernel: every parameter of the
+            chain is per channel or for everything. Not changed.
+        bias : array_like, optional
+            Of shape (outputs,); zeros where there is none.
+        by : label, optional
+            As for `scale_and_shift`.
+
+        Returns
+        -------
+        weight, bias : ndarray
+            Of the given shapes and floating dtypes (float64 for others).
+
+        Raises
+        ------
+        InputMismatchError
+            Where a step is not affine, or the shapes do not fit the manifest.
+
+        Examples
+        --------
+        >>> from pipeline.normalize.chain import FittedChain
+        >>> from pipeline.normalize.standard import ZScore
+        >>> step = ZScore(per=("x",)).restore({"mean": np.array([1.0, 2.0]), "std": np.array([2.0, 4.0])})
+        >>> dtype = np.dtype("float64")
+        >>> manifest = Manifest(FittedChain((step,), ("sample", "x"), "sample", dtype, dtype), sizes={"x": 2})
+        >>> manifest.fold_into([[2.0, 4.0]], [10.0])
+        (array([[1., 1.]]), array([7.]))
+        """
+        return folding.fold(folding.one_chain(self, by), self.sizes, weight, bias)
+
+    def _apply(self, values: Any, by: Any, inverse: bool) -> Any:
         xarray = sys.modules.get("xarray")
         if xarray is not None and isinstance(values, xarray.DataArray):
             from pipeline.inference.labelled import apply_by_name
 
-            return apply_by_name(self, values, inverse)
-        return self.apply_by_position(values, self.chain, self.sizes, inverse)
+            return apply_by_name(self, values, by, inverse)
+        return self.apply_by_position(values, by, {}, self.sizes, inverse)
 
-    def apply_by_position(self, values: Any, chain: FittedChain, sizes: Mapping[str, int], inverse: bool) -> Any:
-        """A part of this manifest's chain, fitted to `sizes`, applied to a NumPy or Dask array whose axes are `chain.dims`."""
+    def apply_by_position(
+        self, values: Any, by: Any, picked: Mapping[str, Indexer], sizes: Mapping[str, int], inverse: bool
+    ) -> Any:
+        """This manifest's chain for the features `picked`, whose sizes are `sizes`, applied to a NumPy or Dask array whose axes
+        are the chain's dims."""
         values = as_array(values, self)
         check_dtype(values.dtype, self, inverse)
-        axis = self._sample_axis
-        single = values.ndim == len(chain.dims) - 1
+        axis, dims = self._sample_axis, self.chain.dims
+        single = values.ndim == len(dims) - 1
         if single:
             values = values[(slice(None),) * axis + (None, ...)]
-        check_sizes(values.shape, chain.dims, sizes, single)
+        check_sizes(values.shape, dims, sizes, single)
+        chain = chain_by(self, by, values.shape[axis])
+        chain = chain.select(picked) if picked else chain
         result: Any
         if isinstance(values, np.ndarray):
             result = chain.inverse(values) if inverse else chain(values)

@@ -19,12 +19,14 @@ from pipeline.errors import ManifestError
 from pipeline.manifest.arrays import decode, describe, encode
 from pipeline.manifest.digest import arrays_digest
 from pipeline.manifest.gathered import FittedStatistics
+from pipeline.manifest.groups import Groups, unstacked
 from pipeline.manifest.labels import decode_labels, encode_labels, labels_kind
 from pipeline.manifest.schema import (
     ARRAYS_FILE,
     MANIFEST_FILE,
     SCHEMA_VERSION,
     ArrayEntry,
+    GroupsEntry,
     IntegrityEntry,
     LabelsEntry,
     ManifestDocument,
@@ -73,6 +75,7 @@ def content_of(record: ManifestRecord) -> dict[str, Any]:
             {"before_step": part.before_step, "per": list(part.per), "arrays": arrays_digest(part.statistics.arrays())}
             for part in record.statistics
         ],
+        **({"groups": _groups_content(record.groups)} if record.groups else {}),
     }
 
 
@@ -97,6 +100,7 @@ def save_files(record: ManifestRecord) -> dict[str, bytes]:
             StatisticsEntry(before_step=part.before_step, per=list(part.per), arrays=_entries(arrays[f"statistics.{index}"]))
             for index, part in enumerate(record.statistics)
         ],
+        groups=_groups_entry(record.groups, arrays) if record.groups else None,
         provenance=dict(record.provenance),
         integrity=IntegrityEntry(
             arrays_bytes=len(stored), arrays_sha256=hashlib.sha256(stored).hexdigest(), manifest_sha256=""
@@ -132,6 +136,7 @@ def load_fields(folder: Path) -> tuple[str, dict[str, Any]]:
         "sizes": document.sizes,
         "labels": labels,
         "statistics": statistics,
+        "groups": _restore_groups(document.groups, chain, arrays) if document.groups else None,
         "nan_policy": document.nan,
         "provenance": document.provenance,
     }
@@ -146,6 +151,9 @@ def _arrays_of(record: ManifestRecord) -> dict[str, _Arrays]:
         groups[f"labels.{index}"] = encode_labels(labels)
     for index, part in enumerate(record.statistics):
         groups[f"statistics.{index}"] = dict(part.statistics.arrays())
+    if record.groups:
+        groups["groups.labels"] = encode_labels(record.groups.labels)
+        groups.update({f"groups.{index}": record.groups.stacked(index) for index in range(len(record.chain.steps))})
     return groups
 
 
@@ -155,7 +163,35 @@ def _declared(document: ManifestDocument) -> dict[str, Mapping[str, ArrayEntry]]
     groups.update({f"chain.{index}": entry.parameters for index, entry in enumerate(document.chain)})
     groups.update({f"labels.{index}": entry.arrays for index, entry in enumerate(document.labels)})
     groups.update({f"statistics.{index}": entry.arrays for index, entry in enumerate(document.statistics)})
+    if document.groups:
+        groups["groups.labels"] = document.groups.labels
+        groups.update({f"groups.{index}": entries for index, entries in enumerate(document.groups.parameters)})
     return groups
+
+
+def _groups_content(groups: Groups) -> dict[str, Any]:
+    return {
+        "by": groups.by,
+        "unseen": groups.unseen,
+        "labels": {"kind": labels_kind(groups.labels), "arrays": arrays_digest(encode_labels(groups.labels))},
+        "parameters": [arrays_digest(groups.stacked(index)) for index in range(len(groups.chains[0].steps))],
+    }
+
+
+def _groups_entry(groups: Groups, arrays: Mapping[str, _Arrays]) -> GroupsEntry:
+    return GroupsEntry(
+        by=groups.by,
+        unseen=groups.unseen,
+        kind=labels_kind(groups.labels),
+        labels=_entries(arrays["groups.labels"]),
+        parameters=[_entries(arrays[f"groups.{index}"]) for index in range(len(groups.chains[0].steps))],
+    )
+
+
+def _restore_groups(entry: GroupsEntry, chain: FittedChain, arrays: Mapping[str, _Arrays]) -> Groups:
+    labels = decode_labels(arrays["groups.labels"], entry.kind, entry.by)
+    parameters = [arrays[f"groups.{index}"] for index in range(len(entry.parameters))]
+    return Groups(entry.by, labels, entry.unseen, unstacked(chain, parameters, len(labels)))
 
 
 def _entries(arrays: _Arrays) -> dict[str, ArrayEntry]:

@@ -20,6 +20,7 @@ from pipeline.manifest.codec import content_of, load_fields, save_files
 from pipeline.manifest.digest import content_digest
 from pipeline.manifest.folder import write_folder
 from pipeline.manifest.gathered import FittedStatistics
+from pipeline.manifest.groups import Groups
 from pipeline.manifest.labels import as_labels
 from pipeline.manifest.schema import readable_json
 from pipeline.normalize.chain import FittedChain
@@ -46,6 +47,8 @@ class ManifestRecord:
         'skip', 'error' or 'propagate'.
     provenance : mapping
         Paths, chunking, versions, times: whatever is worth recording and does not determine the transformation. JSON types.
+    groups : Groups, optional
+        The chain of each group of samples, where samples are normalized by group; `chain` is then that of all of them together.
 
     Raises
     ------
@@ -59,6 +62,7 @@ class ManifestRecord:
     statistics: tuple[FittedStatistics, ...] = ()
     nan_policy: str = "skip"
     provenance: Mapping[str, Any] = field(default_factory=dict)
+    groups: Groups | None = None
 
     def __post_init__(self) -> None:
         order = self.chain.dims
@@ -66,6 +70,8 @@ class ManifestRecord:
         labels = {dim: as_labels(self.labels[dim], dim) for dim in order if dim in self.labels}
         self._check_dims(sizes, labels)
         self._check_shapes(sizes, labels)
+        if self.groups is not None:
+            self.groups.check(self.chain)
         object.__setattr__(self, "sizes", sizes)
         object.__setattr__(self, "labels", labels)
         object.__setattr__(self, "statistics", tuple(self.statistics))
@@ -84,6 +90,7 @@ class ManifestRecord:
         statistics: Iterable[FittedStatistics] = (),
         nan_policy: str = "skip",
         provenance: Mapping[str, Any] | None = None,
+        groups: Groups | None = None,
     ) -> Self:
         """The record of a fit, given sizes and labels of all dims of the data: what the chain does not need is left out."""
         gathered = tuple(statistics)
@@ -95,6 +102,7 @@ class ManifestRecord:
             statistics=gathered,
             nan_policy=nan_policy,
             provenance=provenance or {},
+            groups=groups,
         )
 
     @cached_property
@@ -103,7 +111,8 @@ class ManifestRecord:
 
         That is the schema version, the steps' names, bound options (those that differ from their defaults, so that an option
         which a later version adds changes no digest) and parameters, the statistics, dims, sample dim, sizes, labels, input and
-        output dtype and NaN policy. The provenance is not part of it.
+        output dtype, NaN policy and, where there are groups, what they are by, their labels and parameters, and what becomes of
+        unseen labels. The provenance is not part of it.
         """
         return content_digest(content_of(self))
 
@@ -162,7 +171,7 @@ class ManifestRecord:
             than 64 values; `statistics`: those of the first gathering, keys as `scipy.stats.describe` and the counts, None for
             what is unavailable, and `{}` where nothing was gathered because no step needed it; `unavailable`: the reasons;
             `before_step` and `per` of these statistics (None where there are none); `nan`, `dims`, `sample_dim`, `sizes`,
-            `labels`, `input_dtype`, `output_dtype`, `provenance`.
+            `labels`, `input_dtype`, `output_dtype`, `groups` (None, or `by`, `unseen` and `labels`), `provenance`.
         """
         first = self.statistics[0] if self.statistics else None
         return {
@@ -179,6 +188,7 @@ class ManifestRecord:
             "labels": {dim: labels.tolist() for dim, labels in self.labels.items()},
             "input_dtype": self.chain.input_dtype.name,
             "output_dtype": self.chain.output_dtype.name,
+            "groups": self.groups and _groups_json(self.groups),
             "provenance": dict(self.provenance),
         }
 
@@ -203,7 +213,9 @@ class ManifestRecord:
     def _check_shapes(self, sizes: Mapping[str, int], labels: Mapping[str, NDArray[Any]]) -> None:
         for index, step in enumerate(self.chain.steps):
             for name, values in step.parameters.items():
-                _check_shape(f"chain.{index}.{name}", values.shape, step.per, sizes)
+                dims = step.parameter_dims(name)
+                own = {dim: size for dim, size in zip(dims, values.shape, strict=False) if dim not in step.per}
+                _check_shape(f"chain.{index}.{name}", values.shape, dims, {**own, **sizes})
         for gathered in self.statistics:
             where = f"statistics before step {gathered.before_step}"
             _check_shape(where, gathered.statistics.feature_shape, gathered.per, sizes)
@@ -244,6 +256,10 @@ def _step_json(step: FittedStep) -> dict[str, Any]:
         "per": list(step.per),
         "parameters": parameters,
     }
+
+
+def _groups_json(groups: Groups) -> dict[str, Any]:
+    return {"by": groups.by, "unseen": groups.unseen, "labels": groups.labels.tolist()}
 
 
 def _finite(value: Any) -> Any:

@@ -62,6 +62,16 @@ class LabelsEntry(_Entry):
     arrays: dict[Name, ArrayEntry]
 
 
+class GroupsEntry(_Entry):
+    """The groups that samples fall into by a label; of each step the parameters of all groups, the groups as first axis."""
+
+    by: Name
+    unseen: Literal["error", "global", "nan"]
+    kind: Literal["strings", "integers", "floats"]
+    labels: dict[Name, ArrayEntry]
+    parameters: list[dict[Name, ArrayEntry]]
+
+
 class IntegrityEntry(_Entry):
     """Digests of both files; `manifest_sha256` is that of this file with itself left empty."""
 
@@ -84,13 +94,17 @@ class ManifestDocument(_Entry):
     chain: list[StepEntry]
     labels: list[LabelsEntry]
     statistics: list[StatisticsEntry]
+    groups: GroupsEntry | None = None
     provenance: dict[str, Any]
     integrity: IntegrityEntry
 
 
 def render(document: ManifestDocument) -> bytes:
     """The text of `manifest.json`, its own digest filled in."""
-    return _seal(document.model_dump(mode="json"))
+    fields = document.model_dump(mode="json")
+    if document.groups is None:
+        del fields["groups"]
+    return _seal(fields)
 
 
 def parse(content: bytes, where: str) -> ManifestDocument:

@@ -211,7 +211,7 @@ class FittedChain:
         sizes: dict[str, int] = {}
         for step in self.steps:
             for parameter in step.parameters.values():
-                for dim, size in zip(step.per, parameter.shape, strict=True):
+                for dim, size in zip(step.per, parameter.shape[: len(step.per)], strict=True):
                     if sizes.setdefault(dim, size) != size:
                         raise ManifestError("steps of different sizes", where=dim, found=f"{sizes[dim]} and {size}")
         return sizes

@@ -21,28 +21,37 @@ if TYPE_CHECKING:
 
 
 class Log1p(Step):
-    """Take the natural logarithm of 1 + x, which tames long tails and keeps zeros.
+    """Take the logarithm of 1 + x, which tames long tails and keeps zeros.
 
-    ``y = log(1 + x)``, accurate near 0. The function is NumPy's ``log1p``; scanpy's ``pp.log1p`` is the same step for
-    expression counts.
+    ``y = log(1 + x) / log(base)``, accurate near 0, by default the natural logarithm. The function is NumPy's ``log1p``;
+    scanpy's ``pp.log1p`` is the same step for expression counts.
 
     - NaN stays NaN; positive infinity stays infinite.
     - Values of -1 or less, negative infinity too, have no finite logarithm: DataError says how many there are.
     - Nothing is fitted, so constant and all-NaN features are nothing special.
 
-    Inverse: ``x = exp(y) - 1``; DataError where that overflows float64.
+    Inverse: ``x = exp(y * log(base)) - 1``; DataError where that overflows float64.
+
+    Parameters
+    ----------
+    base : float, optional
+        Of the logarithm: finite, above 1; e where None.
 
     Examples
     --------
     >>> Log1p().fit(None)(np.array([0.0, 1.0]), ("sample",)).round(4).tolist()
     [0.0, 0.6931]
+    >>> Log1p(base=2).fit(None)(np.array([0.0, 1.0, 7.0]), ("sample",)).round(4).tolist()
+    [0.0, 1.0, 3.0]
     """
 
     name: ClassVar[str] = "log1p"
-    summary: ClassVar[str] = "Take the natural logarithm of 1 + x, which tames long tails and keeps zeros."
-    formula: ClassVar[str] = "y = log(1 + x)"
+    summary: ClassVar[str] = "Take the logarithm of 1 + x, which tames long tails and keeps zeros."
+    formula: ClassVar[str] = "y = log(1 + x), divided by log(base) where there is one"
     reference: ClassVar[str] = "NumPy, log1p; scanpy, pp.log1p"
     inverse_note: ClassVar[str] = "expm1, exact but for rounding"
+
+    base: Number | None = Field(default=None, gt=1, description="a finite number above 1; by default e")
 
     def fit(self, statistics: Statistics | None = None) -> FittedLog1p:
         return FittedLog1p(self, (), {})
@@ -67,10 +76,14 @@ class FittedLog1p(FittedStep):
                 expected="values above -1",
                 remedy="put a clip or an affine step before it",
             )
-        return np.log1p(_contiguous(values), out=room(values, out))
+        result = np.log1p(_contiguous(values), out=room(values, out))
+        return result if self.step.base is None else np.divide(result, math.log(self.step.base), out=result)
 
     def inverse(self, values: Floats, dims: tuple[str, ...], out: Floats | None = None) -> Floats:
-        return np.expm1(_contiguous(values), out=room(values, out))
+        if self.step.base is None:
+            return np.expm1(_contiguous(values), out=room(values, out))
+        result = np.multiply(values, math.log(self.step.base), out=room(values, out))
+        return np.expm1(result, out=result)
 
 
 def _contiguous(values: Floats) -> Floats:

@@ -8,6 +8,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, ClassVar, Self, TypeAlias
 
 import numpy as np
@@ -57,6 +58,8 @@ class Step(BaseModel, ABC):
         One line each, for listings; `summary` is the docstring's first line.
     elementwise : bool
         Whether each output element depends on one input element (and its feature's parameters) only.
+    requires : frozenset of str
+        What a fitted step needs of the statistics: `moments`, `distribution`, `covariance`.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=False, allow_inf_nan=False)
@@ -67,6 +70,7 @@ class Step(BaseModel, ABC):
     reference: ClassVar[str]
     inverse_note: ClassVar[str]
     elementwise: ClassVar[bool] = True
+    requires: ClassVar[frozenset[str]] = frozenset({"moments"})
 
     @property
     def fitted_per(self) -> tuple[str, ...] | None:
@@ -123,8 +127,15 @@ class FittedStep(ABC):
     per : tuple of str
         Names of the parameters' dims, in the array's order.
     parameters : mapping of str to ndarray of float64
-        Each of the shape that `per` has in the data.
+        Each of the shape that `per` has in the data, and after it the sizes of its own dims where it has any.
+
+    Attributes
+    ----------
+    own_dims : mapping of str to tuple of str
+        Of each parameter that has more dims than `per`: their names, in angle brackets since they are no dims of the data.
     """
+
+    own_dims: ClassVar[Mapping[str, tuple[str, ...]]] = MappingProxyType({})
 
     step: Step
     per: tuple[str, ...]
@@ -171,6 +182,10 @@ class FittedStep(ABC):
         `(x − center) · scale + offset` but for rounding; None where it is something else. Exact derivations use it."""
         return None
 
+    def parameter_dims(self, name: str) -> tuple[str, ...]:
+        """The dims of a parameter: `per`, then its own."""
+        return (*self.per, *self.own_dims.get(name, ()))
+
     def select(self, indexers: Mapping[str, Indexer]) -> Self:
         """The same function for a part of the features: each indexer picks along one dim of `per`; other dims are ignored."""
         picked = {name: self._pick(values, indexers) for name, values in self.parameters.items()}
@@ -183,7 +198,7 @@ class FittedStep(ABC):
         return values
 
     def along(self, parameter: str | Floats, dims: tuple[str, ...]) -> Floats:
-        """A parameter, or an array of the parameters' shape, so that it broadcasts against values whose axes are `dims`."""
+        """A parameter without own dims, or an array of its shape, to broadcast against values whose axes are `dims`."""
         array = self.parameters[parameter] if isinstance(parameter, str) else parameter
         if not self.per or dims[len(dims) - len(self.per) :] == self.per:
             return array
@@ -205,24 +220,31 @@ def frozen_parameters(**arrays: Floats) -> dict[str, Floats]:
     return parameters
 
 
-def stored_parameters(step: Step, per: tuple[str, ...], parameters: Parameters, names: tuple[str, ...]) -> Parameters:
-    """`parameters` as stored for `step`, checked and frozen.
+def stored_parameters(
+    step: Step,
+    per: tuple[str, ...],
+    parameters: Parameters,
+    names: tuple[str, ...],
+    own_dims: Mapping[str, tuple[str, ...]] = MappingProxyType({}),
+) -> Parameters:
+    """`parameters` as stored for `step`, checked and frozen; `own_dims` as in `FittedStep`.
 
     Raises
     ------
     ManifestError
-        Where a name is missing or too many, or the shapes or types do not fit together or do not fit `per`.
+        Where a name is missing or too many, or the shapes or types do not fit together or do not fit the dims.
     """
     if set(parameters) != set(names):
         found, expected = (", ".join(sorted(given)) or "none" for given in (parameters, names))
         raise ManifestError("stored parameters of another step", where=step.name, found=found, expected=expected)
-    shapes = {array.shape for array in parameters.values()}
-    if len(shapes) > 1 or any(len(shape) != len(per) for shape in shapes):
+    dims = {name: (*per, *own_dims.get(name, ())) for name in names}
+    if not _fit_together(dims, parameters):
+        expected = ", ".join(f"{name} {list(own)}" for name, own in dims.items())
         raise ManifestError(
             "stored parameters of a wrong shape",
             where=step.name,
             found=", ".join(f"{name} {array.shape}" for name, array in parameters.items()),
-            expected=f"one size for each of the dims {list(per)}, the same for all",
+            expected=f"one size for each dim, the same for all: {expected}",
         )
     for name, array in parameters.items():
         if array.dtype != np.float64 or np.isinf(array).any():
@@ -230,3 +252,13 @@ def stored_parameters(step: Step, per: tuple[str, ...], parameters: Parameters, 
                 "stored parameters of a wrong type", where=f"{step.name}.{name}", expected="finite float64 or NaN"
             )
     return frozen_parameters(**parameters)
+
+
+def _fit_together(dims: Mapping[str, tuple[str, ...]], parameters: Parameters) -> bool:
+    """Whether every parameter has its `dims`, and every dim one size."""
+    sizes: dict[str, int] = {}
+    return all(
+        parameters[name].ndim == len(own)
+        and all(sizes.setdefault(dim, size) == size for dim, size in zip(own, parameters[name].shape, strict=True))
+        for name, own in dims.items()
+    )

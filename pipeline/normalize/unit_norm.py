@@ -5,18 +5,16 @@ Not here: anything that looks at more than one vector at a time.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar, Literal, Self
+from typing import TYPE_CHECKING, ClassVar, Literal
 
 import numpy as np
 from pydantic import Field
 
-from pipeline.errors import ConfigError, DataError
-from pipeline.normalize.features import check_dims
-from pipeline.normalize.names import Dims
-from pipeline.normalize.step import FittedStep, Floats, Input, Parameters, Step, stored_parameters
+from pipeline.errors import DataError
+from pipeline.normalize.step import Floats, Parameters, stored_parameters
+from pipeline.normalize.vectors import FittedVectorStep, VectorStep
 
 if TYPE_CHECKING:
     from pipeline.statistics.describe import Statistics
@@ -33,7 +31,7 @@ SAFE_MAGNITUDE = (2.0**-480, 2.0**480)
 RESCALE = 2.0**600
 
 
-class UnitNorm(Step):
+class UnitNorm(VectorStep):
     """Divide each vector by its norm, so that every vector has length 1.
 
     ``y = x / norm(x)`` with l1 ``sum(|x|)``, l2 ``sqrt(sum(x**2))`` or max ``max(|x|)``, over `dims` together: by default all
@@ -64,29 +62,8 @@ class UnitNorm(Step):
     formula: ClassVar[str] = "y = x / norm(x), norm = sum(|x|), sqrt(sum(x**2)) or max(|x|)"
     reference: ClassVar[str] = "scikit-learn, Normalizer"
     inverse_note: ClassVar[str] = "none, the lengths are not kept"
-    elementwise: ClassVar[bool] = False
 
     norm: Literal["l1", "l2", "max"] = Field(default="l2", description="l1, l2 or max")
-    dims: Dims | None = Field(default=None, description="a list of the dims that a vector runs over")
-
-    @property
-    def whole_dims(self) -> frozenset[str]:
-        return frozenset(self.dims or ())
-
-    def bind(self, given: Input) -> Self:
-        """The same with `dims` settled, in the array's order."""
-        where = f"{self.name}.dims"
-        named = self.dims if self.dims is not None else tuple(dim for dim in given.dims if dim != given.sample_dim)
-        check_dims(named, given.dims, where)
-        if not named or given.sample_dim in named:
-            raise ConfigError(
-                "a vector runs over the dims of one sample",
-                where=where,
-                found=", ".join(named) or "no dim",
-                expected=f"at least one of {', '.join(given.dims)} other than {given.sample_dim}",
-                remedy="use zscore, minmax or maxabs to scale across samples",
-            )
-        return self.model_copy(update={"dims": tuple(dim for dim in given.dims if dim in named)})
 
     def fit(self, statistics: Statistics | None = None) -> FittedUnitNorm:
         return FittedUnitNorm(self, (), {})
@@ -96,40 +73,30 @@ class UnitNorm(Step):
 
 
 @dataclass(frozen=True, eq=False)
-class FittedUnitNorm(FittedStep):
+class FittedUnitNorm(FittedVectorStep):
     """`UnitNorm`, which has no parameters."""
 
     step: UnitNorm
 
-    def __call__(self, values: Floats, dims: tuple[str, ...], out: Floats | None = None) -> Floats:
-        own = self.step.dims or ()
-        order = [axis for axis, dim in enumerate(dims) if dim not in own] + [dims.index(dim) for dim in own]
-        moved = values.transpose(order)
-        elements = math.prod(moved.shape[len(dims) - len(own) :])
-        if not moved.size:
-            return values
-        rows = np.require(moved, np.float64, ["C", "A"]).reshape(-1, elements)
-        in_order = order == list(range(len(order)))
-        result = out.reshape(rows.shape) if out is not None and in_order else np.empty(rows.shape)
-        unit = _unit(rows, self.step.norm, result).reshape(moved.shape)
-        return unit if in_order else unit.transpose(np.argsort(order))
+    def fill(self, rows: Floats, result: Floats) -> None:
+        _unit(rows, self.step.norm, result)
 
     @property
     def why_not_invertible(self) -> str:
         return "the lengths of the vectors are not kept"
 
 
-def _unit(rows: Floats, norm: str, result: Floats) -> Floats:
-    """`result`, filled with the vectors of `rows` divided by their norms."""
+def _unit(rows: Floats, norm: str, result: Floats) -> None:
+    """Fill `result` with the vectors of `rows` divided by their norms."""
     with np.errstate(over="ignore", under="ignore"):
         totals = TOTALS[norm](rows, result)
     low, high = SAFE_TOTAL
     usual = (totals > low) & (totals < high)
     if usual.all():
-        return np.divide(rows, _norms(totals, norm)[:, np.newaxis], out=result)
+        np.divide(rows, _norms(totals, norm)[:, np.newaxis], out=result)
+        return
     result[usual] = rows[usual] / _norms(totals[usual], norm)[:, np.newaxis]
     result[~usual] = _unit_of_unusual(rows[~usual], norm)
-    return result
 
 
 def _norms(totals: Floats, norm: str) -> Floats:

@@ -7,13 +7,28 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from types import MappingProxyType
+from typing import TypeAlias
 
+from pipeline.statistics.covariance import CovarianceSums
 from pipeline.statistics.describe import Statistics, derive_affine
+from pipeline.statistics.distribution import Distribution
+from pipeline.statistics.float_histogram import FloatHistogram
 from pipeline.statistics.histogram import Histogram
 from pipeline.statistics.moments import Moments
 
-SUMMARIES: Mapping[str, type[Moments] | type[Histogram]] = MappingProxyType(
-    {summary.name: summary for summary in (Moments, Histogram)}
+AnySummary: TypeAlias = Moments | Histogram | FloatHistogram | CovarianceSums
+
+SUMMARIES: Mapping[str, type[AnySummary]] = MappingProxyType(
+    {summary.name: summary for summary in (Moments, Histogram, FloatHistogram, CovarianceSums)}
 )
 
-__all__ = ["SUMMARIES", "Histogram", "Moments", "Statistics", "derive_affine"]
+__all__ = [
+    "SUMMARIES",
+    "CovarianceSums",
+    "Distribution",
+    "FloatHistogram",
+    "Histogram",
+    "Moments",
+    "Statistics",
+    "derive_affine",
+]

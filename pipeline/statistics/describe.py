@@ -1,6 +1,6 @@
 """What is known of some values: counts, extrema and exact moments, one set for every feature.
 
-Not here: reading the values (`moments.py`, `histogram.py`) and what a step makes of them.
+Not here: reading the values (`moments.py`, `histogram.py`), quantiles (`distribution.py`) and what a step makes of them.
 """
 
 from __future__ import annotations
@@ -16,6 +16,8 @@ from numpy.typing import ArrayLike, NDArray
 from pipeline.errors import DataError
 from pipeline.statistics import rational
 from pipeline.statistics.arrays import take
+from pipeline.statistics.covariance import CovarianceSums
+from pipeline.statistics.distribution import Distribution
 from pipeline.statistics.exact import POWERS, PowerSums
 
 Counts: TypeAlias = NDArray[np.int64]
@@ -50,6 +52,10 @@ class Statistics:
     nan_policy : {'skip', 'error', 'propagate'}
         `skip` leaves non-finite values out; `error` makes `check` refuse them; with `propagate` a feature that has any
         has NaN statistics.
+    distribution : Distribution, optional
+        How the finite values are distributed, where a step asks for it; of no feature withheld.
+    covariance : CovarianceSums, optional
+        Covariance of the features over samples without non-finite values, where a step asks for it.
 
     Examples
     --------
@@ -71,6 +77,8 @@ class Statistics:
     max: NDArray[Any]
     sums: PowerSums
     nan_policy: str = "skip"
+    distribution: Distribution | None = None
+    covariance: CovarianceSums | None = None
 
     @property
     def feature_shape(self) -> tuple[int, ...]:
@@ -212,6 +220,8 @@ class Statistics:
             max=np.asarray(np.where(self.empty(), greatest, self.max).max(axis=axes, initial=greatest)),
             sums=self.sums.sum_features(axes),
             nan_policy=self.nan_policy,
+            distribution=None if self.distribution is None else self.distribution.sum_features(axes),
+            covariance=None if self.covariance is None or self.covariance.left_out else self.covariance.sum_features(axes),
         )
 
     def to_json(self) -> dict[str, Any]:
@@ -234,7 +244,7 @@ class Statistics:
         }
 
     def arrays(self) -> dict[str, NDArray[Any]]:
-        """The whole state but for the policy, canonical; no `zeros` where it is None."""
+        """The counts, extrema and sums, canonical; no `zeros` where it is None."""
         named = {name: getattr(self, name) for name in ("nobs", "nan", "posinf", "neginf", "zeros", "min", "max")}
         return {name: array for name, array in named.items() if array is not None} | self.sums.arrays()
 
@@ -324,6 +334,8 @@ def derive_affine(
         min=lowest,
         max=highest,
         sums=_affine_sums(statistics, lines),
+        distribution=statistics.distribution and statistics.distribution.affine(center, scale, offset),
+        covariance=statistics.covariance and statistics.covariance.affine(center, scale, offset),
     )
 
 

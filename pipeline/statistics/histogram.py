@@ -18,6 +18,7 @@ from pipeline.block import Block
 from pipeline.errors import DataError, ManifestError
 from pipeline.statistics.arrays import take
 from pipeline.statistics.describe import Counts, Statistics, extrema_dtype, extrema_identities
+from pipeline.statistics.distribution import Distribution, from_entries
 from pipeline.statistics.exact import POWERS, PowerSums
 
 DTYPES = tuple(np.dtype(name) for name in ("bool", "uint8", "int8", "uint16", "int16"))
@@ -46,6 +47,8 @@ class Histogram:
     """
 
     name: ClassVar[str] = "histogram"
+    bitwise: ClassVar[bool] = True
+    whole_features: ClassVar[bool] = False
 
     counts: Counts
     dtype: np.dtype[Any]
@@ -151,6 +154,14 @@ class Histogram:
             sums=_power_sums(self.counts.reshape(prod(shape), len(self.values())), np.where(finite, values, 0), shape),
             nan_policy=nan_policy,
         )
+
+    def distribution(self, table: NDArray[np.float64] | None = None) -> Distribution:
+        """The exact distribution of the values, or of the finite ones among those in `table`, as `statistics` has it."""
+        counts = self.counts.reshape(prod(self.feature_shape), self.counts.shape[-1])
+        values = np.broadcast_to(self.values() if table is None else np.asarray(table), self.counts.shape).reshape(counts.shape)
+        features, bins = np.nonzero((counts > 0) & np.isfinite(values))
+        occurring = values[features, bins].astype(np.float64)
+        return from_entries(self.feature_shape, features, occurring, counts[features, bins], relative_error=0.0)
 
 
 def bin_count(dtype: np.dtype[Any]) -> int | None:

@@ -40,6 +40,8 @@ class Moments:
     """
 
     name: ClassVar[str] = "moments"
+    bitwise: ClassVar[bool] = True
+    whole_features: ClassVar[bool] = False
 
     counts: Counts
     min: NDArray[Any]

@@ -22,9 +22,20 @@ class Summary(Protocol):
 
     A *feature* is one position along the dims that are kept; `feature_shape` has one size for each of those dims, in
     the array's order, and is `()` where one set of statistics is kept for everything.
+
+    Attributes
+    ----------
+    name : str
+        Key of `SUMMARIES`.
+    bitwise : bool
+        Whether the laws hold bit for bit; where not, the docstring gives the bound within which they hold.
+    whole_features : bool
+        Whether a block must hold all features, because what is summarized are relations between them.
     """
 
     name: ClassVar[str]
+    bitwise: ClassVar[bool]
+    whole_features: ClassVar[bool]
 
     @property
     def feature_shape(self) -> tuple[int, ...]: ...

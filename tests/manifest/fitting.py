@@ -12,6 +12,9 @@ from numpy.typing import NDArray
 from pipeline.manifest import FittedStatistics, ManifestRecord
 from pipeline.normalize.chain import FittedChain, bind_chain, parse_chain
 from pipeline.normalize.step import Input
+from pipeline.statistics.covariance import CovarianceSums
+from pipeline.statistics.describe import Statistics
+from pipeline.statistics.float_histogram import FloatHistogram
 from pipeline.statistics.moments import Moments
 
 Record = TypeVar("Record", bound=ManifestRecord)
@@ -37,13 +40,24 @@ def fit_record(
         if step.fitted_per is not None:
             so_far = values if index == 0 else replace(chain, output_dtype=np.dtype(np.float64))(values)
             axes = tuple(axis for axis, dim in enumerate(dims) if dim in step.fitted_per)
-            empty = Moments.empty(tuple(values.shape[axis] for axis in axes), so_far.dtype)
-            statistics = empty.update(so_far, axes).statistics(nan_policy)
+            statistics = _statistics(so_far, axes, step.requires, nan_policy)
             gathered.append(FittedStatistics(index, step.fitted_per, statistics))
         fitted = (*chain.steps, step.fit(statistics))
         chain = FittedChain(fitted, dims, dims[0], values.dtype, chain.output_dtype)
     sizes = dict(zip(dims, values.shape, strict=True))
     return kind.build(chain, sizes, labels or {}, gathered, nan_policy, {"made": "by a test"})
+
+
+def _statistics(values: NDArray[Any], axes: tuple[int, ...], requires: frozenset[str], nan_policy: str) -> Statistics:
+    """What there is to fit to, of `values` with the feature axes `axes`."""
+    shape = tuple(values.shape[axis] for axis in axes)
+    statistics = Moments.empty(shape, values.dtype).update(values, axes).statistics(nan_policy)
+    if "distribution" in requires:
+        buckets = FloatHistogram.empty(shape, values.dtype).update(values, axes)
+        statistics = replace(statistics, distribution=buckets.distribution())
+    if "covariance" in requires:
+        statistics = replace(statistics, covariance=CovarianceSums.empty(shape, values.dtype).update(values, axes))
+    return statistics
 
 
 def _expression() -> NDArray[np.float32]:

@@ -3,19 +3,35 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
+from math import prod
 
 import numpy as np
 import pytest
 
 from pipeline.normalize import FittedChain, FittedStep, Input, bind_chain, default_output_dtype, parse_chain, run_steps
+from pipeline.statistics.covariance import CovarianceSums
 from pipeline.statistics.describe import Statistics
+from pipeline.statistics.distribution import Distribution
 from pipeline.statistics.moments import Moments
 
 
-def _statistics(values, dims, per, nan_policy="skip") -> Statistics:
+def _statistics(values, dims, per, nan_policy="skip", requires=frozenset()) -> Statistics:
     axes = tuple(axis for axis, dim in enumerate(dims) if dim in per)
     shape = tuple(values.shape[axis] for axis in axes)
-    return Moments.empty(shape, values.dtype).update(values, axes).statistics(nan_policy)
+    statistics = Moments.empty(shape, values.dtype).update(values, axes).statistics(nan_policy)
+    covariance = CovarianceSums.empty(shape, values.dtype).update(values, axes) if "covariance" in requires else None
+    return replace(statistics, distribution=exact_distribution(values, axes), covariance=covariance)
+
+
+def exact_distribution(values, axes) -> Distribution:
+    """The finite values of every feature, sorted and counted; `axes` are the feature axes."""
+    moved = np.moveaxis(np.asarray(values, np.float64), axes, range(len(axes)))
+    shape = moved.shape[: len(axes)]
+    lists = [np.unique(each[np.isfinite(each)], return_counts=True) for each in moved.reshape(prod(shape), -1)]
+    found, counts = (np.concatenate(parts) for parts in zip(*lists, strict=True))
+    ends = np.cumsum([len(each) for each, _ in lists])
+    return Distribution(shape, found + 0.0, counts.astype(np.int64), ends.astype(np.int64), 0.0)
 
 
 def _chain(entries, values, dims=("sample", "feature"), output_dtype=None, nan_policy="skip") -> FittedChain:
@@ -23,7 +39,7 @@ def _chain(entries, values, dims=("sample", "feature"), output_dtype=None, nan_p
     steps: list[FittedStep] = []
     for step in bind_chain(parse_chain(entries), Input(dims, dims[0], values.dtype)):
         seen = run_steps(steps, np.array(values, np.float64), dims) if steps else values
-        statistics = None if step.fitted_per is None else _statistics(seen, dims, step.fitted_per, nan_policy)
+        statistics = None if step.fitted_per is None else _statistics(seen, dims, step.fitted_per, nan_policy, step.requires)
         steps.append(step.fit(statistics))
     dtype = default_output_dtype(values.dtype) if output_dtype is None else np.dtype(output_dtype)
     return FittedChain(tuple(steps), dims, dims[0], values.dtype, dtype)
@@ -31,7 +47,7 @@ def _chain(entries, values, dims=("sample", "feature"), output_dtype=None, nan_p
 
 @pytest.fixture
 def statistics_of() -> Callable[..., Statistics]:
-    """`statistics_of(values, dims, per, nan_policy)`."""
+    """`statistics_of(values, dims, per, nan_policy, requires)`: with a covariance only where that is among `requires`."""
     return _statistics
 
 
@@ -49,3 +65,22 @@ def fitted() -> Callable[..., FittedStep]:
         return _chain([entry], values, dims, None, nan_policy).steps[0]
 
     return fit
+
+
+@pytest.fixture
+def rounded_statistics() -> Callable[..., Statistics]:
+    """`rounded_statistics(values)`: statistics per column with a distribution whose values are rounded to 8 binary digits."""
+
+    def make(values) -> Statistics:
+        mantissa, exponent = np.frexp(values)
+        rounded = np.ldexp(np.rint(mantissa * 2**8), exponent - 8)
+        distribution = replace(exact_distribution(rounded, (1,)), relative_error=2.0**-8)
+        return replace(_statistics(values, ("sample", "feature"), ("feature",)), distribution=distribution)
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def exact_statistics() -> Callable[..., Statistics]:
+    """`exact_statistics(values)` of a list of values; as a fixture of the session it goes with hypothesis."""
+    return lambda values: _statistics(values, ("sample",), ())

@@ -38,14 +38,14 @@ def test_unknown_option_gives_its_path_and_the_nearest_name():
 def test_unknown_step_gives_the_nearest_name():
     error = refused([{"minmx": {}}])
     assert (error.what, error.where, error.found) == ("unknown step", "normalize.0.minmx", "minmx")
-    assert error.expected == ", ".join(sorted(STEPS))
+    assert error.expected == ", ".join(sorted([*STEPS, "for_activation"]))
     assert error.remedy == "use 'minmax'"
     assert refused(["qqqq"]).remedy is None
 
 
 def test_option_of_a_step_without_options():
-    error = refused([{"log1p": {"base": 2}}])
-    assert (error.where, error.expected, error.remedy) == ("normalize.0.log1p.base", "nothing", None)
+    error = refused([{"anscombe": {"base": 2}}])
+    assert (error.where, error.expected, error.remedy) == ("normalize.0.anscombe.base", "nothing", None)
 
 
 @pytest.mark.parametrize(

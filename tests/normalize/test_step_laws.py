@@ -24,6 +24,33 @@ OPTIONS = {
     "unit_norm": [{}, {"norm": "l1", "dims": ["x"]}, {"norm": "max", "dims": ["x", "y"]}],
     "affine": [{"scale": -0.3, "shift": 7}],
     "clip": [{"min": 0}, {"min": -0.25, "max": 0.5}],
+    "robust": [{}, {"scale": "mad", "unit_variance": True}, {"quantile_range": [10, 80]}],
+    "clip_percentiles": [{}, {"lower": 10, "upper": 100}],
+    "quantile": [{}, {"output": "normal"}, {"n_quantiles": 5}],
+    "power": [{}, {"standardize": False}],
+    "nodata": [{"values": 7}, {"values": [8, 9]}],
+    "log1p": [{}, {"base": 2}],
+    "arcsinh": [{}, {"cofactor": 5}],
+    "fillna": [{}, {"value": -3.5}],
+    "library_size": [{}, {"target": 1, "dims": ["x"]}],
+    "pearson_residuals": [{}, {"theta": 10, "clip": 1.5, "dims": ["x"]}, {"dims": ["y"]}],
+    "sample_zscore": [{}, {"ddof": 1, "dims": ["x"]}],
+    "sample_minmax": [{}, {"range": [-0.1, 0.2], "dims": ["y"]}],
+    "whiten": [{"method": "pca"}, {"dims": ["x"]}, {"method": "zca-cor", "epsilon": 0.1, "dims": ["y"]}],
+}
+
+
+def _missing_throughout(values):
+    """Samples with NaN are NaN throughout; the others of like magnitudes."""
+    similar = np.cbrt(np.abs(values)) * np.sign(values)
+    return np.where(np.isnan(values).any(axis=(1, 2), keepdims=True), np.nan, similar)
+
+
+DATA = {
+    "anscombe": np.abs,
+    "library_size": np.abs,
+    "pearson_residuals": np.abs,
+    "whiten": _missing_throughout,
 }
 
 
@@ -41,13 +68,14 @@ deterministic = settings(
 
 
 @pytest.fixture
-def values():
-    """Above -1, of magnitudes from 1e-6 to 1e3, both signs of zero, NaN of both signs."""
+def values(entry):
+    """Above -1, of magnitudes from 1e-6 to 1e3, both signs of zero, NaN of both signs; or what the step can take of that."""
     rng = np.random.default_rng(7)
     values = rng.uniform(-0.9, 1.0, SHAPE) * 10.0 ** rng.integers(-6, 1, SHAPE)
     values[0, 0, :3] = [0.0, -0.0, 1e3]
     values[2, 1, 2], values[3, 2, 1] = np.nan, -np.nan
-    return values
+    (name,) = entry
+    return DATA.get(name, np.array)(values)
 
 
 def bits(array):
@@ -83,7 +111,7 @@ def test_result_may_go_to_memory_that_is_given(entry, values, fitted):
 @every_step
 def test_nan_stays_nan_and_nothing_else_becomes_nan(entry, values, fitted):
     output = fitted(entry, values, DIMS)(values, DIMS)
-    np.testing.assert_array_equal(np.isnan(output), np.isnan(values))
+    np.testing.assert_array_equal(np.isnan(output), np.isnan(values) if "fillna" not in entry else np.zeros(SHAPE, bool))
     assert output.shape == values.shape
     assert output.dtype == np.float64
 
@@ -128,9 +156,13 @@ def test_parameters_are_read_only_float64_along_per(entry, values, fitted):
     step = fitted(entry, values, DIMS)
     sizes = dict(zip(DIMS, SHAPE, strict=True))
     assert list(step.per) == [dim for dim in DIMS if dim in step.per]
-    for array in step.parameters.values():
+    for name, array in step.parameters.items():
+        dims = step.parameter_dims(name)
         assert array.dtype == np.float64
-        assert array.shape == tuple(sizes[dim] for dim in step.per)
+        assert dims[: len(step.per)] == step.per
+        assert array.shape[: len(step.per)] == tuple(sizes[dim] for dim in step.per)
+        assert array.ndim == len(dims)
+        assert not set(dims[len(step.per) :]) & set(DIMS)
         assert not array.flags.writeable
 
 

@@ -13,16 +13,24 @@ from numpy.typing import NDArray
 FLOATS = ("float16", "float32", "float64")
 INTEGERS = ("bool", "int8", "uint8", "int16", "uint16", "int32", "uint32", "int64", "uint64")
 SMALL_INTEGERS = ("bool", "int8", "uint8", "int16", "uint16")
-DTYPES = {"moments": FLOATS + INTEGERS, "histogram": SMALL_INTEGERS}
+DTYPES = {
+    "moments": FLOATS + INTEGERS,
+    "histogram": SMALL_INTEGERS,
+    "float_histogram": FLOATS + INTEGERS,
+    "covariance": FLOATS + INTEGERS,
+}
 
 EXTREMES = (0.0, -0.0, 5e-324, -2.5e-310, 1e308, -1.7976931348623157e308, np.nan, np.inf, -np.inf, 1.0, 2.0**-1022)
 
 
-def elements(dtype: np.dtype[Any]) -> st.SearchStrategy[Any]:
-    """Anything of `dtype`; of floats often an extreme, or one at mean 1e8."""
+def elements(dtype: np.dtype[Any], moderate: bool = False) -> st.SearchStrategy[Any]:
+    """Anything of `dtype`; of floats often an extreme, or one at mean 1e8, and no extreme ones if `moderate`."""
     if dtype.kind != "f":
         return hnp.from_dtype(dtype)
     largest = np.finfo(dtype).max
+    if moderate:
+        bound = min(float(largest), 2.0**80)
+        return st.floats(-bound, bound, width=8 * dtype.itemsize, allow_subnormal=False)
     extremes = np.array(EXTREMES).clip(-largest, largest).astype(dtype)
     mean = 1e8 if dtype.itemsize > 2 else 2048
     near = (mean + np.linspace(-3, 3, 40)).astype(dtype)
@@ -30,13 +38,13 @@ def elements(dtype: np.dtype[Any]) -> st.SearchStrategy[Any]:
 
 
 @st.composite
-def arrays(draw: st.DrawFn, dtypes: tuple[str, ...], max_side: int = 5) -> NDArray[Any]:
+def arrays(draw: st.DrawFn, dtypes: tuple[str, ...], max_side: int = 5, moderate: bool = False) -> NDArray[Any]:
     """Arrays of three dims, sizes of 0 among them."""
     dtype = np.dtype(draw(st.sampled_from(dtypes)))
     shape = draw(hnp.array_shapes(min_dims=3, max_dims=3, min_side=1, max_side=max_side))
     if draw(st.integers(0, 9)) == 0:
         shape = (0, *shape[1:])
-    return draw(hnp.arrays(dtype, shape, elements=elements(dtype)))
+    return draw(hnp.arrays(dtype, shape, elements=elements(dtype, moderate)))
 
 
 def axes_of(ndim: int) -> st.SearchStrategy[tuple[int, ...]]:

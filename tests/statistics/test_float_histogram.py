@@ -1,0 +1,233 @@
+"""Quantiles from bit-pattern buckets against exact ones on many shapes of data, and what they take of memory."""
+
+from __future__ import annotations
+
+import math
+from functools import reduce
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from pipeline.errors import ManifestError
+from pipeline.statistics.float_histogram import FULL_BITS, LEAST_BITS, FloatHistogram, entries_at_most, float_histogram_bytes
+
+EXAMPLES = settings(max_examples=100, deadline=None, derandomize=True, database=None)
+PROBABILITIES = np.array([0.0, 0.005, 0.01, 0.05, 0.25, 0.5, 0.75, 0.9, 0.99, 0.995, 1.0])
+SIZE = 200_001
+TOLERANCE = 0.005
+MANY_FEATURES = 4096  # as many as make lists as short as they get
+
+
+def shapes():
+    rng = np.random.default_rng(11)
+    normal = rng.normal(size=SIZE)
+    constant_but_one = np.full(SIZE, 0.1)
+    constant_but_one[77] = 1e30
+    yield "normal", normal
+    yield "heavy tails", rng.standard_cauchy(SIZE)
+    yield "heavier tails", np.exp(np.abs(rng.standard_cauchy(SIZE)).clip(0, 600)) * np.sign(normal)
+    yield "spike at zero", np.where(normal > -1, 0.0, rng.lognormal(0, 3, SIZE))
+    yield "constant", np.full(SIZE, math.pi)
+    yield "two far modes", np.where(normal > 0.3, rng.normal(1e12, 1, SIZE), rng.normal(-1e-12, 1e-14, SIZE))
+    yield "all equal but one", constant_but_one
+    yield "subnormal", rng.integers(0, 2**40, SIZE) * 5e-324
+    yield "smallest subnormal", rng.integers(-700, 700, SIZE) * 5e-324
+    yield "negative", -rng.gamma(0.3, 2, SIZE)
+    yield "lognormal over 60 octaves", rng.lognormal(0, 60 * math.log(2) / 8, SIZE)
+    yield "all octaves", np.ldexp(rng.uniform(0.5, 1, SIZE), rng.integers(-1074, 1024, SIZE))
+    yield "integers", rng.integers(-(10**6), 10**9, SIZE)
+    yield "counts", rng.poisson(rng.gamma(0.2, 50, SIZE)).astype(np.float32)
+    yield "near the largest", rng.uniform(-1, 1, SIZE) * np.finfo(np.float64).max
+    yield "float32", rng.lognormal(0, 2, SIZE).astype(np.float32)
+    yield "float32 subnormal", rng.integers(-(2**22), 2**22, SIZE).astype(np.float32) * np.float32(1e-45)
+    yield "float16", (normal * 1e-4).astype(np.float16)
+    yield (
+        "not finite among them",
+        np.where(np.abs(normal) > 2, np.nan, np.where(normal > 1.9, np.inf, normal)).astype(np.float32),
+    )
+    yield "mean 1e8", rng.normal(1e8, 1, SIZE)
+
+
+SHAPES = dict(shapes())
+
+
+def histogram_of(values, axes=()):
+    shape = tuple(values.shape[axis] for axis in axes)
+    return FloatHistogram.empty(shape, values.dtype).update(values, axes)
+
+
+def with_short_lists(values):
+    """The distribution of `values` as it would be were they those of one of many features."""
+    one = histogram_of(values)
+    empty = FloatHistogram.empty((MANY_FEATURES,), values.dtype)
+    ends = np.full(MANY_FEATURES, len(one.keys))
+    bits = np.full(MANY_FEATURES, FULL_BITS)
+    bits[0] = one.bits
+    return FloatHistogram(one.keys, one.counts, ends, bits).merge(FloatHistogram(empty.keys, empty.counts, empty.ends, bits))
+
+
+@pytest.mark.parametrize("name", SHAPES)
+@pytest.mark.parametrize("short", [False, True])
+def test_percentiles_are_within_half_a_percent_of_the_exact_ones(name, short):
+    values = SHAPES[name]
+    histogram = with_short_lists(values) if short else histogram_of(values)
+    distribution = histogram.distribution()
+    finite = np.sort(values[np.isfinite(values)].astype(np.float64))
+    exact = finite[np.rint(PROBABILITIES * (finite.size - 1)).astype(int)]
+    found = distribution.quantile(np.rint(PROBABILITIES * (finite.size - 1)) / (finite.size - 1)).reshape(len(exact), -1)[:, 0]
+    error = np.abs(found - exact)
+    assert distribution.relative_error <= 2.0**-8 < TOLERANCE
+    assert (error <= distribution.relative_error * np.abs(exact) * (1 + 1e-9)).all()
+    assert (np.sign(found) == np.sign(exact)).all()
+    if name == "mean 1e8" and not short:
+        assert (error <= TOLERANCE * finite.std()).all()
+
+
+def test_at_mean_1e8_deviations_are_right_beside_the_standard_deviation_too():
+    values = np.random.default_rng(12).normal(1e8, 1, (SIZE, 2))
+    distribution = histogram_of(values, (1,)).distribution()
+    exact = np.quantile(values, PROBABILITIES, axis=0)
+    assert np.abs(distribution.quantile(PROBABILITIES) - exact).max() < TOLERANCE
+    deviation = np.median(np.abs(values - np.median(values, axis=0)), axis=0)
+    np.testing.assert_allclose(distribution.median_absolute_deviation(), deviation, rtol=TOLERANCE)
+    mean = values.mean(axis=0)
+    np.testing.assert_allclose(distribution.mean_absolute_deviation(mean), np.abs(values - mean).mean(axis=0), rtol=TOLERANCE)
+
+
+def test_few_different_values_are_kept_exactly():
+    for name in ("constant", "all equal but one", "smallest subnormal", "counts"):
+        distribution = histogram_of(SHAPES[name]).distribution()
+        values, counts = np.unique(SHAPES[name].astype(np.float64) + 0.0, return_counts=True)
+        assert distribution.relative_error == 0.0
+        assert distribution.values.tobytes() == values.tobytes()
+        assert distribution.counts.tolist() == counts.tolist()
+
+
+def test_zeros_have_no_sign_and_touch_nothing_else():
+    values = np.array([0.0, -0.0, 5e-324, -5e-324, 2.0**-1022, -(2.0**-1022)])
+    for dtype in (np.float64, np.float32):
+        some = values.astype(dtype)
+        distribution = histogram_of(some).distribution()
+        assert distribution.values.tolist() == np.unique(some.astype(np.float64) + 0.0).tolist()
+        assert not np.signbit(distribution.values[distribution.values == 0]).any()
+
+
+def reference(values, limit):
+    """The values of a feature cut to the finest level at which at most `limit` differ, the slow way."""
+    fractions, exponents = np.frexp(values[np.isfinite(values)].astype(np.float64))
+    for bits in range(FULL_BITS, 6, -1):
+        cut = np.ldexp(np.trunc(np.ldexp(fractions, bits + 1)), exponents - bits - 1) + 0.0
+        kept, counts = np.unique(cut, return_counts=True)
+        if len(kept) <= limit:
+            break
+    return bits, kept, counts
+
+
+@EXAMPLES
+@given(
+    values=st.lists(st.floats(), min_size=1, max_size=200),
+    spread=st.sampled_from([0.0, 2.0**-40, 2.0**-12]),
+    limit=st.integers(1, 60),
+)
+def test_levels_and_counts_are_those_of_the_definition(values, spread, limit):
+    from pipeline.statistics.kernel_buckets import merge_lists
+
+    values = np.array(values)
+    values = np.concatenate([values, values * (1 - spread)])
+    exact = histogram_of(values)
+    lists = (exact.keys, exact.counts, exact.ends.ravel(), exact.bits.ravel())
+    nothing = (lists[0][:0], lists[1][:0], np.zeros(1, np.int64), lists[3])
+    merged = tuple(np.empty_like(array) for array in lists)
+    end = merge_lists(lists, nothing, limit, merged)
+    bits, kept, counts = reference(values, limit)
+    assert merged[3].tolist() == [bits]
+    assert merged[1][:end].tolist() == counts.tolist()
+    keys = merged[0][:end]
+    patterns = keys ^ ((keys >> 63) & np.int64(2**63 - 1))
+    assert patterns.view(np.float64).tolist() == kept.tolist()
+
+
+def test_coarse_lists_obey_the_laws_bit_for_bit():
+    rng = np.random.default_rng(13)
+    values = np.concatenate([rng.normal(1e8, 1, 90_000), rng.lognormal(0, 2, 90_000), -rng.lognormal(-700, 1, 90_000)])
+    values = rng.permutation(values)
+    whole = histogram_of(values)
+    assert LEAST_BITS < whole.bits < FULL_BITS
+    parts = [histogram_of(part) for part in np.array_split(values, [10, 90_000, 90_001, 200_000])]
+    forward, backward = (reduce(lambda one, other: one.merge(other), order) for order in (parts, parts[::-1]))
+    late = reduce(
+        lambda summary, part: summary.update(part, ()), np.array_split(values, 3), FloatHistogram.empty((), values.dtype)
+    )
+    for other in (forward, backward, late, parts[0].merge(parts[2]).merge(parts[3].merge(parts[4]).merge(parts[1]))):
+        for name, array in whole.arrays().items():
+            assert other.arrays()[name].tobytes() == array.tobytes()
+
+
+def test_summing_coarse_features_keeps_the_bound():
+    from pipeline.statistics.kernel_buckets import bucket_of
+
+    values = np.random.default_rng(14).lognormal(0, 8, (70_000, 3)) * np.array([1.0, -1.0, 1e-300])
+    values[:, 1] = np.round(values[:, 1].clip(-1000, 0))
+    parts = histogram_of(values, (1,))
+    summed = parts.sum_features((0,))
+    assert parts.bits.min() < parts.bits.max()
+    assert summed.bits <= parts.bits.min()
+    assert all(bucket_of(key, summed.bits.item()) == key for key in summed.keys.tolist())
+    exact = np.sort(values.ravel())
+    at = np.rint(PROBABILITIES * (exact.size - 1)).astype(int)
+    found = summed.distribution().quantile(at / (exact.size - 1))
+    np.testing.assert_allclose(found, exact[at], rtol=2.0**-8)
+    assert summed.counts.sum() == exact.size
+
+
+@pytest.mark.parametrize("axes", [(1,), (2,), (0, 2), (1, 2)])
+def test_features_side_by_side_are_counted_as_each_alone(axes):
+    values = np.random.default_rng(15).normal(size=(70, 40, 30)).astype(np.float32)
+    histogram = histogram_of(values, axes)
+    moved = np.moveaxis(values, axes, range(len(axes))).reshape(histogram.ends.size, -1)
+    for feature, its, counts in histogram.distribution().each():
+        unique, expected = np.unique(moved[feature].astype(np.float64), return_counts=True)
+        assert its.tobytes() == unique.tobytes() and counts.tolist() == expected.tolist()
+
+
+def test_twenty_thousand_features_stay_within_the_predicted_bytes():
+    features, rows, blocks = 20_000, 60, 4
+    rng = np.random.default_rng(16)
+    summary = FloatHistogram.empty((features,), np.dtype("float32"))
+    for _ in range(blocks):
+        summary = summary.update(rng.normal(size=(rows, features)).astype(np.float32), (1,))
+    taken = sum(array.nbytes for array in summary.arrays().values())
+    assert summary.counts.sum() == blocks * rows * features
+    assert taken <= float_histogram_bytes(features, blocks * rows) <= float_histogram_bytes(features)
+    assert float_histogram_bytes(features) == features * (1024 + 1) * 16
+
+
+@pytest.mark.parametrize("mean", [0.0, 3.0, 1e8])
+def test_features_with_more_values_than_room_stay_within_the_predicted_bytes(mean):
+    features, rows, blocks = MANY_FEATURES, 300, 8
+    rng = np.random.default_rng(17)
+    summary = FloatHistogram.empty((features,), np.dtype("float64"))
+    for _ in range(blocks):
+        summary = summary.update(rng.normal(mean, 1, size=(rows, features)), (1,))
+    assert summary.bits.max() < FULL_BITS
+    taken = sum(array.nbytes for array in summary.arrays().values())
+    assert taken <= float_histogram_bytes(features, blocks * rows)
+    lengths = np.diff(summary.ends, prepend=0)
+    assert (lengths[summary.bits > LEAST_BITS] <= entries_at_most(features)).all()
+
+
+def test_fewer_features_have_more_room():
+    rooms = [entries_at_most(features) for features in (0, 1, 64, 65, 3000, 20_000, 10**6)]
+    assert rooms == sorted(rooms, reverse=True)
+    assert (rooms[0], rooms[-1]) == (65536, 1024)
+
+
+@pytest.mark.parametrize(("name", "wrong"), [("bits", 3), ("bits", 53), ("counts", 0), ("ends", -1)])
+def test_lists_that_do_not_fit_together_are_refused(name, wrong):
+    arrays = histogram_of(np.ones((3, 2)), (1,)).arrays()
+    broken = {**arrays, name: arrays[name].copy()}
+    broken[name][0] = wrong
+    with pytest.raises(ManifestError, match="fit together"):
+        FloatHistogram.from_arrays(broken)
