@@ -30,7 +30,7 @@ class Gather:
     ----------
     source : Source
     prefix : FittedChain
-        The steps that the values go through before they are summarized; its output is float64.
+        The steps that the values go through before they are summarized, to float64; none leaves them as they are.
     summary : str
         Which summary, a key of `SUMMARIES`.
     per : tuple of str
@@ -95,9 +95,8 @@ def gather(task: Gather, blocks: Iterable[Block], executor: Executor, advance: A
     if not groups:
         raise DataError(
             "there is nothing to fit on",
-            found=f"shape {task.source.shape}, no sample selected",
+            found=f"an array of shape {task.source.shape}",
             expected="at least one value",
-            remedy="check fit.where",
         )
     merged = executor.map_merge(task, merge_summaries, list(groups.values()), advance)
     return join_summaries(list(zip(groups, merged, strict=True)), task.feature_shape)

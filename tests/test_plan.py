@@ -12,10 +12,11 @@ import pytest
 import yaml
 import zarr
 
+from pipeline.block import tile
 from pipeline.config import Config, parse_config
 from pipeline.normalize.chain import bind_chain, parse_chain
 from pipeline.normalize.step import Input
-from pipeline.plan import Pass, apply_step, merges, plan_apply, plan_passes, summary_bytes
+from pipeline.plan import Pass, apply_step, merges, plan_apply, plan_fit, plan_passes, summary_bytes
 from pipeline.run import plan_config
 from pipeline.source.memory import MemorySource
 
@@ -110,3 +111,10 @@ def test_the_predicted_peak_memory_holds(tmp_path: Path) -> None:
     peak_bytes = int(done.stdout.splitlines()[-1]) * 1024  # ru_maxrss would begin with that of the process it came from
     predicted_bytes = plan_config(parse_config(document, Config)).peak_bytes_per_worker
     assert peak_bytes <= predicted_bytes <= 3 * peak_bytes
+
+
+def test_tasks_are_those_of_one_tree_for_each_box_of_features() -> None:
+    source = MemorySource(np.zeros((40, 6), "float32"), ("cell", "gene"), "cell", {})
+    blocks = list(tile((40, 6), (2, 3)))
+    phase = plan_fit(Pass(0, ("gene",), "moments", (0,)), source, blocks, threads_per_worker=1)
+    assert phase.tasks == 40 + 2 * merges(20)

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     import dask.array
 
 
-def apply_lazily(values: dask.array.Array, chain: FittedChain, inverse: bool, digest: str) -> dask.array.Array:
+def apply_lazily(values: dask.array.Array, chain: FittedChain, inverse: np.dtype[Any] | None, digest: str) -> dask.array.Array:
     """The transformed, or inverted, array; nothing is computed.
 
     Parameters
@@ -27,8 +27,8 @@ def apply_lazily(values: dask.array.Array, chain: FittedChain, inverse: bool, di
         Its axes are `chain.dims`. Chunk sizes along the sample dim may be unknown.
     chain : FittedChain
         Sent to a worker once, not once a block.
-    inverse : bool
-        Which way.
+    inverse : numpy.dtype, optional
+        Of the result of the inverse; None to transform.
     digest : str
         That of the manifest; names tasks, together with the parameters that were picked from it.
     """
@@ -36,21 +36,20 @@ def apply_lazily(values: dask.array.Array, chain: FittedChain, inverse: bool, di
     from dask.base import tokenize
     from dask.delayed import delayed
 
-    _check_meta(values)
     whole = {chain.dims.index(dim): -1 for dim in chain.whole_dims}
     if whole:
         values = values.rechunk(whole)
     fitted = {dim for step in chain.steps for dim in step.per}
     starts = {dim: _starts(values.chunks[axis], dim) for axis, dim in enumerate(chain.dims) if dim in fitted}
-    token = tokenize(values.name, digest, [dict(step.parameters) for step in chain.steps])
-    dtype = chain.input_dtype.newbyteorder("=") if inverse else chain.output_dtype
+    token = tokenize(values.name, digest, [dict(step.parameters) for step in chain.steps], str(inverse))
+    dtype = chain.output_dtype if inverse is None else inverse
     lazy: dask.array.Array = map_blocks(
         _apply_block,
         values,
         chain=delayed(chain, name=f"chain-{token}", traverse=False),
         inverse=inverse,
         starts=starts,
-        name=f"{'inverse-transform' if inverse else 'transform'}-{token}",
+        name=f"{'transform' if inverse is None else 'inverse-transform'}-{token}",
         dtype=dtype,
         meta=np.empty((0,) * values.ndim, dtype=dtype),
     )
@@ -60,7 +59,7 @@ def apply_lazily(values: dask.array.Array, chain: FittedChain, inverse: bool, di
 def _apply_block(
     values: NDArray[Any],
     chain: FittedChain,
-    inverse: bool,
+    inverse: np.dtype[Any] | None,
     starts: dict[str, list[int]],
     block_id: tuple[int, ...] = (),
 ) -> NDArray[Any]:
@@ -71,7 +70,7 @@ def _apply_block(
             start = starts[dim][block_id[axis]]
             indexers[dim] = slice(start, start + values.shape[axis])
     part = chain.select(indexers) if indexers else chain
-    return part.inverse(values) if inverse else part(values)
+    return part(values) if inverse is None else part.inverse(values, dtype=inverse)
 
 
 def _starts(chunks: tuple[float, ...], dim: str) -> list[int]:
@@ -81,11 +80,3 @@ def _starts(chunks: tuple[float, ...], dim: str) -> list[int]:
             "chunk sizes along a fitted dim are unknown", where=f"dim {dim}", remedy="values.compute_chunk_sizes()"
         )
     return [0, *np.cumsum(chunks, dtype=np.int64).tolist()[:-1]]
-
-
-def _check_meta(values: dask.array.Array) -> None:
-    meta = values._meta
-    if not isinstance(meta, np.ndarray) or isinstance(meta, np.ma.MaskedArray):
-        raise InputMismatchError(
-            "the blocks are no plain NumPy arrays", found=type(meta).__name__, remedy="values.map_blocks(numpy.asarray)"
-        )

@@ -5,7 +5,7 @@ Not here: how it is applied to new data (`pipeline.inference`).
 
 from pipeline.manifest.gathered import FittedStatistics
 from pipeline.manifest.labels import as_labels
-from pipeline.manifest.record import ManifestRecord, needed_dims
+from pipeline.manifest.record import ManifestRecord, check_destination, needed_dims
 from pipeline.manifest.schema import SCHEMA_VERSION
 
-__all__ = ["SCHEMA_VERSION", "FittedStatistics", "ManifestRecord", "as_labels", "needed_dims"]
+__all__ = ["SCHEMA_VERSION", "FittedStatistics", "ManifestRecord", "as_labels", "check_destination", "needed_dims"]
