@@ -152,12 +152,13 @@ def fit(config_path: str, overrides: tuple[str, ...]) -> None:
 @debug_option
 def apply(manifest_path: str, source: str, output: str, overwrite: bool, overrides: tuple[str, ...]) -> None:
     """Write new data, transformed by a manifest; --set takes the keys source, output, cluster and block_bytes."""
-    from pipeline.config import ApplyConfig, parse_config
+    from pipeline.config import ApplyConfig, check_apart, parse_config
     from pipeline.document import override
 
     store, array = split_store(source)
     document = {"source": {"store": store, "array": array}, "output": {"store": output, "overwrite": overwrite}}
     config = parse_config(override(document, overrides), ApplyConfig)
+    check_apart({"MANIFEST": manifest_path, "output.store": config.output.store})
     from pipeline.inference import Manifest
     from pipeline.progress import open_reporter
     from pipeline.run import apply_manifest

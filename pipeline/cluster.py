@@ -9,25 +9,31 @@ import logging
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pickle import PickleBuffer
+from time import monotonic, sleep
 from typing import Any, TypeVar
 from uuid import uuid4
 
 import distributed
 from dask.delayed import delayed
 from dask.system import CPU_COUNT
-from distributed import Client, LocalCluster
+from distributed import Client, Future, LocalCluster, Worker
 from distributed.comm.core import CommClosedError
+from distributed.protocol.pickle import dumps
 
 from pipeline.block import Block
 from pipeline.config import AddressClusterConfig, ClusterConfig, LocalClusterConfig
 from pipeline.errors import ClusterError
-from pipeline.executor import Advance, BlockTask, decoded_bytes, run_block
+from pipeline.executor import MERGE_FAN_IN, Advance, BlockTask, decoded_bytes, run_block
 from pipeline.source.lazy import LazySource
 
 Result = TypeVar("Result")
 
-MERGE_FAN_IN = 8
 CONNECT_TIMEOUT = "10s"
+TASK_BYTES_IN_GRAPH = 1 << 20
+STOP_SECONDS = 30.0
+POLL_SECONDS = 0.05
+DONE_STATES = frozenset({"memory", "error", "released", "forgotten"})
 
 
 @dataclass(frozen=True)
@@ -43,41 +49,118 @@ class DaskExecutor:
         groups: Sequence[Sequence[Block]],
         advance: Advance,
     ) -> list[Result]:
-        topic = f"zarrnorm-{uuid4().hex}"
-        shared = delayed(task, traverse=False)
-        roots = [_tree([_leaf(shared, task, block, topic) for block in blocks], merge) for blocks in groups]
-        self.client.subscribe_topic(topic, lambda event: advance(event[1]))
+        run = f"zarrnorm-{uuid4().hex}"
+        self.client.subscribe_topic(run, lambda event: advance(event[1]))
+        futures: list[Future[Any]] = []
         try:
+            shared = self._share(task)
+            roots = [_tree([_leaf(shared, task, block, run) for block in blocks], merge, run) for blocks in groups]
             futures = self.client.compute(roots, optimize_graph=False)
             return list(self.client.gather(futures))
-        except distributed.KilledWorker as error:
-            raise ClusterError(
-                "workers died while they ran the same task",
-                where=self.client.scheduler_info()["address"],
-                found=str(error).split(". ")[0],
-                remedy="lower block_bytes or threads_per_worker, or give the workers more memory; `zarrnorm plan` predicts it",
-            ) from error
-        except (distributed.CancelledError, CommClosedError) as error:
-            raise ClusterError(
-                "the cluster went away during the run", found=str(error), remedy="start it and run again"
-            ) from error
+        except BaseException as error:
+            raised = _translated(error, self.client)
+            self._stop(run, futures, raised)
+            if raised is error:
+                raise
+            raise raised from error
         finally:
             if self.client.status == "running":
-                self.client.unsubscribe_topic(topic)
+                self.client.unsubscribe_topic(run)
+
+    def _share(self, task: BlockTask[Any]) -> Any:
+        """`task` as every leaf of a graph can refer to it.
+
+        A small one is part of the graph, where the scheduler still has it when workers die. A large one, such as an array in
+        memory, goes to the workers ahead of the graph.
+        """
+        if _pickled_bytes(task) <= TASK_BYTES_IN_GRAPH:
+            return delayed(task, traverse=False)
+        try:
+            return self.client.scatter(task, broadcast=True, hash=False)
+        except TimeoutError as error:
+            raise ClusterError(
+                "the cluster has no worker", where=self.client.scheduler_info()["address"], remedy="start one and run again"
+            ) from error
+
+    def _stop(self, run: str, futures: list[Future[Any]], error: BaseException) -> None:
+        """Cancel what is left of `run` and wait until no worker works on it: it would write into what comes next.
+
+        Raises
+        ------
+        ClusterError
+            Where workers still do after `STOP_SECONDS`.
+        """
+        if self.client.status != "running":
+            return
+        self.client.cancel(futures, force=True)
+        until = monotonic() + STOP_SECONDS
+        while busy := self._busy(run):
+            if monotonic() > until:
+                raise ClusterError(
+                    "the run failed, and workers still work on it",
+                    where=", ".join(sorted(busy)),
+                    found=f"{type(error).__name__}: {error}",
+                    remedy="restart these workers before the next run on this output",
+                ) from error
+            sleep(POLL_SECONDS)
+
+    def _busy(self, run: str) -> list[str]:
+        """Addresses of the workers that work on `run`, or are about to."""
+        try:
+            counts: dict[str, Any] = self.client.run(_count_tasks, run, on_error="return", callback_timeout=STOP_SECONDS)
+        except TimeoutError:
+            return ["a worker that does not answer"]
+        except OSError:
+            return []  # the scheduler went away
+        return [address for address, count in counts.items() if isinstance(count, int) and count]
 
 
-def _leaf(shared: Any, task: BlockTask[Any], block: Block, topic: str) -> Any:
-    done = _Done(topic, decoded_bytes(block, task.source.dtype))
+def _translated(error: BaseException, client: Client) -> BaseException:
+    """What Dask raised as a ClusterError; anything else, as what a task raised, as it is."""
+    if isinstance(error, distributed.KilledWorker):
+        return ClusterError(
+            "workers died while they ran the same task",
+            where=client.scheduler_info()["address"],
+            found=str(error).split(". ")[0],
+            remedy="lower block_bytes or threads_per_worker, or give the workers more memory; `zarrnorm plan` predicts it",
+        )
+    if isinstance(error, distributed.CancelledError | CommClosedError):
+        return ClusterError("the cluster went away during the run", found=str(error), remedy="start it and run again")
+    return error
+
+
+def _count_tasks(run: str, dask_worker: Worker) -> int:
+    """How many tasks of `run` the worker works on, a cancelled one whose thread has not ended included, or will."""
+    with dask_worker.active_threads_lock:
+        active = {str(key) for key in dask_worker.active_threads.values() if run in str(key)}
+    known = {str(key) for key, state in dask_worker.state.tasks.items() if run in str(key) and state.state not in DONE_STATES}
+    return len(active | known)
+
+
+def _pickled_bytes(task: BlockTask[Any]) -> int:
+    """Bytes that `task` takes in a message; its arrays are counted where they are."""
+    buffers: list[PickleBuffer] = []
+    pickled = dumps(task, buffer_callback=buffers.append)
+    return len(pickled) + sum(buffer.raw().nbytes for buffer in buffers)
+
+
+def _leaf(shared: Any, task: BlockTask[Any], block: Block, run: str) -> Any:
+    done = _Done(run, decoded_bytes(block, task.source.dtype))
     if isinstance(task.source, LazySource):
-        return delayed(_run, pure=False)(shared, block, task.source.lazy[block.slices], done)
-    return delayed(_read_and_run, pure=False)(shared, block, done)
+        return _call("block", run, _run, shared, block, task.source.lazy[block.slices], done)
+    return _call("block", run, _read_and_run, shared, block, done)
 
 
-def _tree(nodes: list[Any], merge: Callable[[Sequence[Any]], Any]) -> Any:
+def _tree(nodes: list[Any], merge: Callable[[Sequence[Any]], Any], run: str) -> Any:
     while len(nodes) > 1:
         heaps = [nodes[first : first + MERGE_FAN_IN] for first in range(0, len(nodes), MERGE_FAN_IN)]
-        nodes = [delayed(merge, pure=False)(heap) if len(heap) > 1 else heap[0] for heap in heaps]
+        nodes = [_call("merge", run, merge, heap) if len(heap) > 1 else heap[0] for heap in heaps]
     return nodes[0]
+
+
+def _call(name: str, run: str, function: Callable[..., Any], *arguments: Any) -> Any:
+    """A node of the graph, whose key tells that it is one of `run`."""
+    return delayed(function, pure=False)(*arguments, dask_key_name=f"{name}-{run}-{uuid4().hex}")
 
 
 @dataclass(frozen=True)
@@ -104,8 +187,14 @@ def _run(task: BlockTask[Result], block: Block, values: Any, done: _Done) -> Res
 
 
 @contextmanager
-def connect(config: ClusterConfig) -> Iterator[DaskExecutor]:
+def connect(config: ClusterConfig, debug: bool = False) -> Iterator[DaskExecutor]:
     """An executor on the cluster that `config` describes; what was started for it ends with the context.
+
+    Parameters
+    ----------
+    config : LocalClusterConfig or AddressClusterConfig
+    debug : bool
+        Let a cluster that is started here log to standard error. What fails in a task is raised in any case.
 
     Raises
     ------
@@ -116,7 +205,7 @@ def connect(config: ClusterConfig) -> Iterator[DaskExecutor]:
         with _client_at(config.address) as client:
             yield DaskExecutor(client)
         return
-    with _local_cluster(config) as cluster, Client(cluster) as client:
+    with _local_cluster(config, debug) as cluster, Client(cluster) as client:
         yield DaskExecutor(client)
 
 
@@ -127,14 +216,14 @@ def threads_per_worker(config: ClusterConfig) -> int:
     return config.threads_per_worker or max(1, CPU_COUNT // config.workers)
 
 
-def _local_cluster(config: LocalClusterConfig) -> LocalCluster:
+def _local_cluster(config: LocalClusterConfig, debug: bool) -> LocalCluster:
     return LocalCluster(
         n_workers=config.workers,
         threads_per_worker=threads_per_worker(config),
         processes=config.processes,
         memory_limit="auto" if config.processes else 0,
         dashboard_address="127.0.0.1:0",
-        silence_logs=logging.ERROR,
+        silence_logs=logging.WARNING if debug else logging.CRITICAL,
     )
 
 

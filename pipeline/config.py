@@ -5,12 +5,14 @@ Not here: YAML itself (`document.py`), and the options of a step, which the step
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Mapping, Sequence
 from difflib import get_close_matches
-from typing import Annotated, Any, Literal, Self, TypeAlias, TypeVar, cast, get_args
+from typing import Annotated, Any, ClassVar, Literal, Self, TypeAlias, TypeVar, cast, get_args
 
 from pydantic import (
+    AfterValidator,
     BaseModel,
     ByteSize,
     ConfigDict,
@@ -26,6 +28,7 @@ from pydantic_core import ErrorDetails, PydanticCustomError
 
 from pipeline.block import DEFAULT_BLOCK_BYTES
 from pipeline.document import override, read_document
+from pipeline.dtypes import DTYPES, DtypeName
 from pipeline.errors import ConfigError
 
 ERRORS_SHOWN = 5
@@ -35,15 +38,40 @@ MANIFEST_SUFFIX = ".manifest"
 
 Label: TypeAlias = str | int | float | bool
 
-_OWN_ERRORS = ("label", "step", "codec")
+LONGEST_NAME_BYTES = 255
+LONGEST_PATH_BYTES = 4095
+
+_OWN_ERRORS = ("label", "step", "codec", "text", "place")
 
 
 def _labels(value: object) -> tuple[Label, ...]:
-    values = value if isinstance(value, (list, tuple)) else [value]
-    for each in values:
-        if not isinstance(each, (str, int, float)) or each != each:
+    """One or several labels as Python's own types, whatever they were given as."""
+    plain = _plain(value)
+    labels = [_plain(each) for each in plain] if isinstance(plain, (list, tuple)) else [plain]
+    for each in labels:
+        if not isinstance(each, (str, int, float)) or (isinstance(each, float) and not math.isfinite(each)):
             raise PydanticCustomError("label", "not a label")
-    return tuple(values)
+    if not labels:
+        raise PydanticCustomError("label", "no label")
+    return tuple(labels)
+
+
+def _plain(value: Any) -> Any:
+    """NumPy numbers, strings and arrays as those of Python."""
+    return value.tolist() if hasattr(value, "tolist") else value
+
+
+def _text(value: str) -> str:
+    if "\0" in value:
+        raise PydanticCustomError("text", "text with a NUL character")
+    return value
+
+
+def _place(value: str) -> str:
+    parts = os.fsencode(value).split(b"/")
+    if max(map(len, parts)) > LONGEST_NAME_BYTES or sum(map(len, parts)) + len(parts) > LONGEST_PATH_BYTES:
+        raise PydanticCustomError("place", "a name or a path that is too long")
+    return value
 
 
 def _step(value: object) -> dict[str, dict[str, Any] | str]:
@@ -60,12 +88,15 @@ def _step(value: object) -> dict[str, dict[str, Any] | str]:
     return {name: options if isinstance(options, str) else dict(options)}
 
 
-def _codecs(value: object) -> tuple[dict[str, Any], ...]:
+def _codecs(value: object) -> str | tuple[dict[str, Any], ...]:
+    """A ready name as it is; codecs as mappings, each with its name. Which of them there are, the sink knows."""
+    if isinstance(value, str):
+        return value
     codecs: Sequence[Any] = value if isinstance(value, (list, tuple)) else [value]
-    for each in codecs:
-        if not isinstance(each, Mapping) or not ("name" in each or "id" in each):
-            raise PydanticCustomError("codec", "not a codec")
-    return tuple(dict(each) for each in codecs)
+    named = [{"name": each} if isinstance(each, str) else each for each in codecs]
+    if not all(isinstance(each, Mapping) and ("name" in each or "id" in each) for each in named):
+        raise PydanticCustomError("codec", "not a codec")
+    return tuple(dict(each) for each in named)
 
 
 def _manifest_beside(validated: dict[str, Any]) -> str:
@@ -77,7 +108,8 @@ def _cluster_kind(value: object) -> object:
     return value.get("kind", "local") if isinstance(value, Mapping) else getattr(value, "kind", "local")
 
 
-Text = Annotated[str, Field(min_length=1)]
+Text = Annotated[str, Field(min_length=1), AfterValidator(_text)]
+Place = Annotated[Text, AfterValidator(_place)]
 Positive = Annotated[int, Field(ge=1)]
 Index = Annotated[int, Field(ge=0)]
 Fraction = Annotated[float, Field(gt=0, le=1)]
@@ -85,12 +117,16 @@ Seed = Annotated[int, Field(ge=0, lt=2**64)]
 Names = Annotated[tuple[Text, ...], Field(strict=False, min_length=1)]
 Sizes = Annotated[tuple[Positive, ...], Field(strict=False, min_length=1)]
 Labels = Annotated[tuple[Label, ...], PlainValidator(_labels)]
-StepEntry = Annotated[dict[str, dict[str, Any] | str], PlainValidator(_step)]
-Codecs = Annotated[tuple[dict[str, Any], ...], PlainValidator(_codecs)]
+Codecs = Annotated[str | tuple[dict[str, Any], ...], PlainValidator(_codecs)]
 Bytes = Annotated[ByteSize, Field(ge=1)]
-DtypeName = Literal[
-    "float16", "float32", "float64", "int8", "int16", "int32", "int64", "uint8", "uint16", "uint32", "uint64"
-]  # fmt: skip
+Steps = Annotated[
+    tuple[Annotated[dict[str, dict[str, Any] | str], PlainValidator(_step)], ...],
+    Field(
+        strict=False,
+        min_length=1,
+        description="a list of steps, each a name or one name with its options, such as minmax: {range: [0, 1]}",
+    ),
+]
 
 
 class Section(BaseModel):
@@ -99,10 +135,11 @@ class Section(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
 
 
-class SourceConfig(Section):
-    """Which array of which store is read."""
+class ArrayConfig(Section):
+    """Which array is meant, and how it is read."""
 
-    store: Text = Field(description="path or URL of a Zarr store")
+    path: ClassVar[str] = "source."
+
     array: Text | None = Field(default=None, description="name of an array in the store")
     dims: Names | None = Field(default=None, description="a list of one name for each dim of the array")
     sample_dim: Text | None = Field(default=None, description="the name of one of the dims")
@@ -112,11 +149,11 @@ class SourceConfig(Section):
     def _dims_agree(self) -> Self:
         dims = self.dims or ()
         if len(set(dims)) != len(dims):
-            raise ConfigError("a dim is named twice", where="source.dims", found=list(dims), expected="different names")
+            raise ConfigError("a dim is named twice", where=f"{self.path}dims", found=list(dims), expected="different names")
         if dims and self.sample_dim is not None and self.sample_dim not in dims:
             raise ConfigError(
                 "unknown dim",
-                where="source.sample_dim",
+                where=f"{self.path}sample_dim",
                 found=self.sample_dim,
                 expected=", ".join(dims),
                 remedy=_nearest(self.sample_dim, dims),
@@ -144,6 +181,12 @@ class SamplesConfig(Section):
         return slice(self.start, self.stop, self.step)
 
 
+class SourceConfig(ArrayConfig):
+    """Which array of which store is read."""
+
+    store: Place = Field(description="path or URL of a Zarr store")
+
+
 class FitConfig(Section):
     """What is fitted on: the samples that satisfy `where`, `samples` and `fraction` alike, each of them optional."""
 
@@ -161,32 +204,23 @@ class FitConfig(Section):
     describe: bool | None = Field(default=None, description="true or false")
 
 
-class OutputConfig(Section):
-    """Where the normalized store and the manifest go, and how the store is laid out."""
+class ApplyOutputConfig(Section):
+    """Where the normalized store goes, and how it is laid out."""
 
-    store: Text = Field(description="path or URL of the store to write")
-    manifest: Text = Field(default_factory=_manifest_beside, description="path of the manifest to write")
-    dtype: DtypeName | None = Field(default=None, description=", ".join(get_args(DtypeName)))
+    store: Place = Field(description="path or URL of the store to write")
     chunks: Sizes | None = Field(default=None, description="a list of one size for each dim, 1 or more")
     shards: Sizes | None = Field(default=None, description="a list of one size for each dim, 1 or more")
     compressors: Codecs | None = Field(
-        default=None, description="a list of codecs, such as [{name: zstd, configuration: {level: 3}}]"
+        default=None, description="lz4, zstd, gzip, none, or a list such as [{name: zstd, configuration: {level: 3}}]"
     )
     overwrite: bool = Field(default=False, description="true or false")
 
-    @model_validator(mode="after")
-    def _shards_hold_chunks(self) -> Self:
-        if self.chunks is None or self.shards is None:
-            return self
-        fits = len(self.chunks) == len(self.shards)
-        if not fits or any(shard % chunk for shard, chunk in zip(self.shards, self.chunks, strict=True)):
-            raise ConfigError(
-                "shards that do not hold whole chunks",
-                where="output.shards",
-                found=list(self.shards),
-                expected=f"a multiple of output.chunks {list(self.chunks)} along every dim",
-            )
-        return self
+
+class OutputConfig(ApplyOutputConfig):
+    """Where the normalized store and the manifest go, of which dtype the store is, and how it is laid out."""
+
+    manifest: Place = Field(default_factory=_manifest_beside, description="path of the manifest to write")
+    dtype: DtypeName | None = Field(default=None, description=", ".join(DTYPES))
 
 
 class LocalClusterConfig(Section):
@@ -217,7 +251,7 @@ class ApplyConfig(Section):
     """What an application of a manifest to new data is told."""
 
     source: SourceConfig = Field(description="a mapping with the key store")
-    output: OutputConfig = Field(description="a mapping with the key store")
+    output: ApplyOutputConfig = Field(description="a mapping with the key store")
     cluster: _Cluster = Field(default_factory=LocalClusterConfig, description="a mapping with the key kind: local or address")
     block_bytes: Bytes = Field(
         default=ByteSize(DEFAULT_BLOCK_BYTES), description="a number of bytes, such as 134217728 or 128MiB"
@@ -239,12 +273,11 @@ class Config(ApplyConfig):
     ('out.manifest', ({'log1p': {}},), 'local')
     """
 
+    output: OutputConfig = Field(description="a mapping with the key store")
     fit: FitConfig = Field(
         default_factory=FitConfig, description=f"a mapping with any of the keys {', '.join(FitConfig.model_fields)}"
     )
-    normalize: Annotated[tuple[StepEntry, ...], Field(strict=False, min_length=1)] = Field(
-        description="a list of steps, each a name or one name with its options, such as minmax: {range: [0, 1]}"
-    )
+    normalize: Steps
 
     @model_validator(mode="after")
     def _manifest_apart(self) -> Self:
@@ -254,7 +287,19 @@ class Config(ApplyConfig):
         return self
 
 
-AnyConfig = TypeVar("AnyConfig", bound=ApplyConfig)
+class FitArguments(ArrayConfig, FitConfig):
+    """The arguments of `pipeline.fit`, by the rules of a configuration; `dtype` by its name."""
+
+    path: ClassVar[str] = ""
+
+    normalize: Steps
+    dtype: DtypeName | None = Field(default=None, description=", ".join(DTYPES))
+    block_bytes: Bytes = Field(
+        default=ByteSize(DEFAULT_BLOCK_BYTES), description="a number of bytes, such as 134217728 or '128MiB'"
+    )
+
+
+AnyConfig = TypeVar("AnyConfig", bound=Section)
 
 
 def check_apart(places: Mapping[str, str]) -> None:
@@ -360,7 +405,8 @@ def _explain(detail: ErrorDetails, model: type[BaseModel]) -> ConfigError:
         remedy = _nearest(path[-1], names) or "remove it"
         return ConfigError("unknown key", where=where, found=path[-1], expected=", ".join(names), remedy=remedy)
     if kind == "missing":
-        return ConfigError("missing value", where=where, expected=expected, remedy=f"add it, or give --set {where}=…")
+        remedy = f"add it, or give --set {where}=…" if issubclass(model, ApplyConfig) else "add it"
+        return ConfigError("missing value", where=where, expected=expected, remedy=remedy)
     if kind == "union_tag_invalid":
         kind, kinds = detail["ctx"]["tag"], list(_CLUSTERS)
         near = _nearest(kind, kinds)

@@ -54,8 +54,9 @@ def read_document(path: str) -> Any:
             text = file.read()
     except UnicodeDecodeError as error:
         raise ConfigError("not a text file", where=path, found=str(error), expected="YAML in UTF-8") from None
-    except OSError as error:
-        raise ConfigError("cannot read the configuration", where=path, found=error.strerror, expected="a YAML file") from None
+    except (OSError, ValueError) as error:
+        found = getattr(error, "strerror", None) or error
+        raise ConfigError("cannot read the configuration", where=path, found=found, expected="a YAML file") from None
     document = _parse(text, path)
     if document is None:
         raise ConfigError("the configuration is empty", where=path, expected="a YAML mapping with source, normalize and output")

@@ -6,6 +6,7 @@ Not here: Dask (`cluster.py`), and what the work is (`fitting.py`, `apply.py`).
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import reduce
 from typing import Any, Protocol, TypeVar
 
 import numpy as np
@@ -17,6 +18,8 @@ from pipeline.source.source import Source
 Result = TypeVar("Result")
 Result_co = TypeVar("Result_co", covariant=True)
 Advance = Callable[[int], None]
+
+MERGE_FAN_IN = 8
 
 
 class BlockTask(Protocol[Result_co]):
@@ -52,6 +55,11 @@ class Executor(Protocol):
             No group is empty.
         advance : callable
             Told the decoded bytes of every block that is done.
+
+        Raises
+        ------
+        Exception
+            The first that a block met. No block is being worked on any more then.
         """
         ...
 
@@ -75,13 +83,13 @@ class SerialExecutor:
         blocks: Sequence[Block],
         advance: Advance,
     ) -> Result:
-        merged: Result | None = None
-        for block in blocks:
-            result = run_block(task, block)
-            merged = result if merged is None else merge([merged, result])
-            advance(decoded_bytes(block, task.source.dtype))
-        assert merged is not None, "a group of blocks is never empty"
-        return merged
+        results = (self._run(task, block, advance) for block in blocks)
+        return reduce(lambda merged, result: merge([merged, result]), results)
+
+    def _run(self, task: BlockTask[Result], block: Block, advance: Advance) -> Result:
+        result = run_block(task, block)
+        advance(decoded_bytes(block, task.source.dtype))
+        return result
 
 
 def run_block(task: BlockTask[Result], block: Block) -> Result:

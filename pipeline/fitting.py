@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.block import Block
+from pipeline.errors import DataError
 from pipeline.gather import Summaries
 from pipeline.normalize.chain import run_steps
 from pipeline.normalize.step import FittedStep
@@ -23,6 +24,7 @@ from pipeline.statistics.histogram import Histogram
 from pipeline.statistics.moments import Moments
 
 BIN_DIM = "<bin>"
+STEPS_RESOLVED = 2**20
 
 
 def blocks_selected(blocks: Iterable[Block], source: Source, selected: NDArray[np.bool_] | None) -> list[Block]:
@@ -95,7 +97,24 @@ def _through(statistics: Statistics, index: int, step: FittedStep, per: tuple[st
         raise TypeError(f"{step.step.name} is not affine")
     center, scale, offset = (_spread(values, step.per, per) for values in step.affine)
     low, high = (run_steps([step], extreme, per, first=index) for extreme in (statistics.minimum(), statistics.maximum()))
+    _check_resolved(statistics, np.abs(high - low), np.maximum(np.abs(low), np.abs(high)), index, step)
     return derive_affine(statistics, center, scale, offset, np.minimum(low, high), np.maximum(low, high))
+
+
+def _check_resolved(
+    statistics: Statistics, spread: NDArray[np.float64], magnitude: NDArray[np.float64], index: int, step: FittedStep
+) -> None:
+    """Raise DataError where what a step puts out is rounded so coarsely that nothing follows from what it was given."""
+    varies = statistics.minimum() < statistics.maximum()
+    lost = varies & (spread < STEPS_RESOLVED * np.spacing(magnitude))
+    if lost.any():
+        raise DataError(
+            "the step's output is too coarse for the steps after it",
+            where=f"normalize.{index}.{step.step.name}",
+            found=f"{int(lost.sum())} of {lost.size} features whose range is less than {STEPS_RESOLVED} float64 roundings",
+            expected="a range that is not tiny beside the values' magnitude",
+            remedy="give the step a range or shift near 0",
+        )
 
 
 def _spread(values: NDArray[np.float64], own: tuple[str, ...], dims: tuple[str, ...]) -> NDArray[np.float64]:

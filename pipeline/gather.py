@@ -41,7 +41,7 @@ class Gather:
     ----------
     source : Source
     prefix : FittedChain or GroupedChain
-        The steps that the values go through before they are summarized; its output is float64.
+        The steps that the values go through before they are summarized, to float64; none leaves them as they are.
     summaries : tuple of str
         Which summaries, keys of `SUMMARIES`.
     per : tuple of str
@@ -128,9 +128,8 @@ def gather(task: Gather, blocks: Iterable[Block], executor: Executor, advance: A
     if not groups:
         raise DataError(
             "there is nothing to fit on",
-            found=f"shape {task.source.shape}, no sample selected",
+            found=f"an array of shape {task.source.shape}",
             expected="at least one value",
-            remedy="check fit.where",
         )
     merged = executor.map_merge(task, merge_groups, list(groups.values()), advance)
     return with_everything(join_groups(list(zip(groups, merged, strict=True)), task.feature_shape))

@@ -5,23 +5,24 @@ Not here: any read of the data, and who asks (`run.py`).
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, get_args
 
 import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.block import DEFAULT_BLOCK_BYTES
-from pipeline.config import Config, SourceConfig
+from pipeline.config import Config, FitArguments, SourceConfig, parse_config
 from pipeline.errors import ConfigError, ManifestError, SourceError
 from pipeline.gather import EVERYTHING, NOT_COUNTED
-from pipeline.manifest import Grouping, Groups, Unseen
+from pipeline.manifest import Grouping, Groups, Unseen, as_labels
 from pipeline.normalize.cast import default_output_dtype
 from pipeline.normalize.chain import FittedChain, bind_chain, parse_chain
 from pipeline.normalize.grouped import UNSEEN, Codes
 from pipeline.normalize.step import FittedStep, Input, Step
-from pipeline.source.open import open_source
+from pipeline.source.open import open_source, stored_place
 from pipeline.source.select import Scope, select_samples
 from pipeline.source.source import Source
 from pipeline.source.wrap import wrap_array
@@ -49,6 +50,8 @@ class Job:
         What separate statistics are kept by, and the labels among the selected samples.
     codes : ndarray of int32, shape (samples,), optional
         Which of those labels each sample has, selected or not; `UNSEEN` where none.
+    labels : mapping of str to ndarray
+        Along the dims that the steps depend on, as a manifest keeps them.
     """
 
     source: Source
@@ -58,6 +61,7 @@ class Job:
     output_dtype: np.dtype[Any]
     block_bytes: int
     scope: Scope
+    labels: Mapping[str, NDArray[Any]] = field(default_factory=dict)
     grouping: Grouping | None = None
     codes: Codes | None = None
 
@@ -127,7 +131,7 @@ def make_job(
     ConfigError
         Where a step is unknown or does not fit the source, or where groups make no sense.
     SourceError
-        Where no sample is selected, or `by` is no label of the samples.
+        Where no sample is selected, `by` is no label of the samples, or labels that the manifest would keep are of no one kind.
     """
     scope = Scope(where, samples, fraction, seed)
     steps = bind_chain(parse_chain(normalize), Input(source.dims, source.sample_dim, source.dtype))
@@ -143,6 +147,7 @@ def make_job(
         output_dtype=output_dtype,
         block_bytes=block_bytes,
         scope=scope,
+        labels=_kept_labels(source, steps),
         grouping=grouping,
         codes=codes,
     )
@@ -212,6 +217,25 @@ def open_config_source(config: SourceConfig, dims: tuple[str, ...] | None) -> Za
     return open_source(config.store, config.array, dims, config.sample_dim, config.missing_chunks)
 
 
+def check_arguments(client: Any = None, **arguments: Any) -> FitArguments:
+    """The arguments of `pipeline.fit`, checked by the rules of a configuration before anything is opened.
+
+    Raises
+    ------
+    ConfigError
+        With the argument's name, what was found and what was expected.
+    """
+    _check_client(client)
+    where, block_bytes = arguments.get("where"), arguments.get("block_bytes")
+    plain = {
+        **arguments,
+        "dtype": _dtype_name(arguments.get("dtype")),
+        "where": dict(where) if isinstance(where, Mapping) else where,
+        "block_bytes": block_bytes.item() if isinstance(block_bytes, np.integer) else block_bytes,
+    }
+    return parse_config(plain, FitArguments)
+
+
 def as_source(
     data: Any,
     array: str | None = None,
@@ -219,13 +243,60 @@ def as_source(
     sample_dim: str | None = None,
     missing_chunks: MissingChunks = "error",
 ) -> Source:
-    """A source over whatever `pipeline.fit` takes: an array of NumPy, xarray or Dask, or a store."""
-    if hasattr(data, "ndim") and hasattr(data, "dtype"):
-        return wrap_array(data, dims, sample_dim)
-    return open_source(data, array, dims, sample_dim, missing_chunks)
+    """A source over whatever `pipeline.fit` takes: a store, or an array of Zarr, NumPy, xarray or Dask.
+
+    Raises
+    ------
+    SourceError, ConfigError
+        Where it is something else, or an array within an array is asked for.
+    """
+    store, path = stored_place(data)
+    if store is not None and path is None:
+        return open_source(store, array, dims, sample_dim, missing_chunks)
+    source: Source = (
+        wrap_array(data, dims, sample_dim) if store is None else open_source(store, path, dims, sample_dim, missing_chunks)
+    )
+    if array is not None:
+        raise ConfigError(
+            "an array has no arrays in it",
+            where="array",
+            found=repr(array),
+            expected="no array, where the data is not a store",
+            remedy="leave it out, or give the store",
+        )
+    return source
 
 
-def labels_of(source: Source) -> dict[str, NDArray[Any]]:
-    """The labels along every dim but the sample dim that has some."""
-    found = {dim: source.labels(dim) for dim in source.dims if dim != source.sample_dim}
-    return {dim: labels for dim, labels in found.items() if labels is not None}
+def _kept_labels(source: Source, steps: Sequence[Step]) -> dict[str, NDArray[Any]]:
+    """The labels that a manifest of `steps` keeps, in the form in which it does."""
+    dims = {dim for step in steps for dim in (*(step.fitted_per or ()), *step.whole_dims)}
+    found = {dim: source.labels(dim) for dim in source.dims if dim in dims}
+    try:
+        return {dim: as_labels(labels, dim) for dim, labels in found.items() if labels is not None}
+    except ManifestError as error:
+        raise SourceError(
+            error.what, where=error.where, found=error.found, expected=error.expected, remedy=error.remedy
+        ) from None
+
+
+def _check_client(client: Any) -> None:
+    distributed = sys.modules.get("distributed")
+    if client is None or (distributed is not None and isinstance(client, distributed.Client)):
+        return
+    raise ConfigError(
+        "not a Dask client",
+        where="client",
+        found=repr(client),
+        expected="a distributed.Client, or None to run in this process",
+        remedy=f"distributed.Client({client!r})" if isinstance(client, str) else None,
+    )
+
+
+def _dtype_name(dtype: Any) -> Any:
+    """The name of the type that `dtype` means to NumPy; what means none as it is, to be refused."""
+    if dtype is None:
+        return None
+    try:
+        return np.dtype(dtype).name
+    except (TypeError, ValueError, SyntaxError):
+        return dtype

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from pipeline.block import Block, block_step, tile, tile_count
+from pipeline.block import Block, block_step, group_by_axes, tile, tile_count
 from pipeline.normalize.step import Step
 from pipeline.source.lazy import LazySource
 from pipeline.source.source import Source
@@ -20,12 +20,13 @@ from pipeline.statistics.covariance import covariance_bytes
 from pipeline.statistics.float_histogram import float_histogram_bytes
 from pipeline.statistics.histogram import bin_count
 
-HISTOGRAM_BYTES_AT_MOST = 64 * 2**20
+HISTOGRAM_BYTES_AT_MOST = 16 * 2**20
 MOMENTS_BYTES_PER_FEATURE = 400
 COUNT_BYTES = 8
 GATHERED_AS = {"moments": "moments", "distribution": "float_histogram", "covariance": "covariance"}
 FROM_HISTOGRAM = frozenset({"moments", "distribution"})
 MOMENTS_ONLY = frozenset({"moments"})
+DERIVING = 8
 SMALL_BLOCK_BYTES = 4 * 2**20
 BLOCKS_AT_LEAST = 16
 PROCESS_BYTES = 400 * 2**20
@@ -253,14 +254,18 @@ def plan_fit(
     itemsize = source.dtype.itemsize
     per_thread = math.prod(largest) * (2 * itemsize + (8 if each.at else 0)) + _unit_bytes(source)
     summary = groups * summary_bytes(each, source)
+    feature_axes = tuple(axis for axis, dim in enumerate(source.dims) if dim in each.per)
+    trees = group_by_axes(blocks, feature_axes).values()
     return Phase(
         name="fit",
         block_shape=largest,
         blocks=len(blocks),
-        tasks=len(blocks) + merges(len(blocks)),
+        tasks=sum(len(leaves) + merges(len(leaves)) for leaves in trees),
         bytes_read=sum(block.size for block in blocks) * itemsize,
         bytes_written=0,
-        peak_bytes_per_worker=PROCESS_BYTES + threads_per_worker * (per_thread + (MERGE_FAN_IN + 2) * summary),
+        peak_bytes_per_worker=PROCESS_BYTES
+        + threads_per_worker * (per_thread + (MERGE_FAN_IN + 2) * summary)
+        + DERIVING * summary,
     )
 
 

@@ -12,28 +12,25 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Literal, TypeAlias
 
-import numpy as np
-
 from pipeline.apply import Write, write_blocks
 from pipeline.block import DEFAULT_BLOCK_BYTES, Block, tile
 from pipeline.cluster import DaskExecutor, connect, threads_per_worker
-from pipeline.config import ApplyConfig, Config, LocalClusterConfig, OutputConfig
-from pipeline.errors import ConfigError, DataError, OutputExistsError
+from pipeline.config import ApplyConfig, ApplyOutputConfig, Config, LocalClusterConfig, OutputConfig
+from pipeline.errors import ConfigError, DataError
 from pipeline.executor import Executor, SerialExecutor, decoded_bytes
 from pipeline.fitting import blocks_selected, statistics_at
 from pipeline.gather import EVERYTHING, Gather, Grouped, Summaries, gather
 from pipeline.inference import Manifest
 from pipeline.inference.stored import chain_for
-from pipeline.job import Job, as_source, config_job, labels_of, make_job, open_config_source
-from pipeline.manifest import FittedStatistics, Unseen
+from pipeline.job import Job, as_source, check_arguments, config_job, make_job, open_config_source
+from pipeline.manifest import FittedStatistics, Unseen, check_destination
 from pipeline.normalize.chain import FittedChain
 from pipeline.normalize.grouped import GroupedChain
 from pipeline.normalize.names import located
 from pipeline.normalize.step import FittedStep, Step
 from pipeline.plan import Pass, Plan, apply_step, fit_blocks, plan_apply, plan_fit, plan_passes, whole_axes
 from pipeline.progress import Reporter, SilentReporter, reporting
-from pipeline.sink.zarr_sink import ZarrSink, create_output, write_unit
-from pipeline.source.zarr_source import ZarrSource
+from pipeline.sink.zarr_sink import check_output, create_output, write_unit
 from pipeline.statistics.describe import Statistics
 from pipeline.versions import versions
 
@@ -66,14 +63,14 @@ def fit(
     dtype: Any = None,
     describe: bool = False,
     missing_chunks: Literal["error", "fill"] = "error",
-    block_bytes: int = DEFAULT_BLOCK_BYTES,
+    block_bytes: int | str = DEFAULT_BLOCK_BYTES,
     client: Any = None,
 ) -> Manifest:
     """Fit a chain of normalizations in as few reads of the data as it allows.
 
     Parameters
     ----------
-    data : path, URL, Zarr store, xarray.DataArray, dask.array.Array or ndarray
+    data : path, URL, Zarr store, zarr.Array, xarray.DataArray, dask.array.Array or array_like
     array : str, optional
         Path of the array within a store; not needed where there is only one.
     normalize : sequence of mappings
@@ -104,7 +101,7 @@ def fit(
     describe : bool
         Gather statistics even where no step needs them.
     missing_chunks : {'error', 'fill'}
-    block_bytes : int
+    block_bytes : int or str
         Decoded bytes of one unit of work.
     client : distributed.Client, optional
         Where to run. By default in this process: on all of its cores where there are several blocks.
@@ -125,9 +122,27 @@ def fit(
     >>> manifest.transform(np.array([[5.0, 5.5]]))
     array([[0.5, 0.5]])
     """
-    source = as_source(data, array, dims, sample_dim, missing_chunks)
-    scope: dict[str, Any] = {"samples": samples, "fraction": fraction, "seed": seed, "by": by, "unseen": unseen}
-    job = make_job(source, normalize, where, nan, dtype, block_bytes, **scope)
+    given = check_arguments(
+        client,
+        array=array,
+        normalize=normalize,
+        dims=dims,
+        sample_dim=sample_dim,
+        where=where,
+        nan=nan,
+        dtype=dtype,
+        describe=describe,
+        missing_chunks=missing_chunks,
+        block_bytes=block_bytes,
+        fraction=fraction,
+        seed=seed,
+        by=by,
+        unseen=unseen,
+    )
+    source = as_source(data, given.array, given.dims, given.sample_dim, given.missing_chunks)
+    scope: dict[str, Any] = {"samples": samples, "fraction": given.fraction, "seed": given.seed}
+    groups: dict[str, Any] = {"by": given.by, "unseen": given.unseen}
+    job = make_job(source, given.normalize, given.where, given.nan, given.dtype, int(given.block_bytes), **scope, **groups)
     job.source.check()
     passes = plan_passes(job.steps, job.source, describe)
     with _executor(client, small=all(len(_blocks(job, each)) <= 1 for each in passes)) as executor:
@@ -152,7 +167,7 @@ def fit_config(config: Config, reporter: Reporter) -> Manifest:
 
 
 def run_config(config: Config, reporter: Reporter) -> RunResult:
-    """Fit as `config` says, write the normalized store, then the manifest, then what makes the store open.
+    """Fit as `config` says, write the normalized store, then what makes it open, then the manifest.
 
     A chain with nothing to fit is described while it is written, at no read of its own, unless `fit.describe` is false.
     """
@@ -163,18 +178,18 @@ def run_config(config: Config, reporter: Reporter) -> RunResult:
     on_the_way = passes[0] if passes and not passes[0].fits else None
     job.require_seen()
     source.check()
-    sink = _create_output(source, config.output, job.output_dtype)
+    layout = _layout(config.output)
+    check_output(source, config.output.store, job.output_dtype, **layout)
     with connect(config.cluster) as executor:
         fitted, found = _fit_steps(job, () if on_the_way else passes, executor, reporter)
-        task = Write(
-            job.source, _fitted_chain(job, fitted), sink, _gather_task(job, on_the_way, fitted) if on_the_way else None
-        )
-        summaries = _write(task, job.block_bytes, executor, reporter)
-    if on_the_way and summaries is not None:
-        found = [_found(job, on_the_way, summaries[EVERYTHING], fitted[EVERYTHING], len(job.steps))]
+        gathering = _gather_task(job, on_the_way, fitted) if on_the_way else None
+        with create_output(source, config.output.store, job.output_dtype, **layout) as sink:
+            summaries = _write(Write(source, _fitted_chain(job, fitted), sink, gathering), job.block_bytes, executor, reporter)
+            if on_the_way and summaries is not None:
+                found = [_found(job, on_the_way, summaries[EVERYTHING], fitted[EVERYTHING], len(job.steps))]
+            sink.commit()
     manifest = _manifest(job, fitted, found)
     manifest.save(config.output.manifest, overwrite=config.output.overwrite)
-    sink.commit()
     return RunResult(manifest, Path(config.output.manifest), config.output.store)
 
 
@@ -189,10 +204,14 @@ def apply_manifest(manifest: Manifest, config: ApplyConfig, reporter: Reporter) 
     source = open_config_source(config.source, config.source.dims or manifest.chain.dims)
     chain = chain_for(manifest, source)
     source.check()
-    sink = _create_output(source, config.output, chain.output_dtype)
-    with connect(config.cluster) as executor:
+    layout = _layout(config.output)
+    check_output(source, config.output.store, chain.output_dtype, **layout)
+    with (
+        connect(config.cluster) as executor,
+        create_output(source, config.output.store, chain.output_dtype, **layout) as sink,
+    ):
         _write(Write(source, chain, sink), config.block_bytes, executor, reporter)
-    sink.commit()
+        sink.commit()
     return config.output.store
 
 
@@ -211,13 +230,8 @@ def plan_config(config: Config) -> Plan:
 
 
 def refuse_existing_manifest(output: OutputConfig) -> None:
-    """Raise OutputExistsError before any work is done where the manifest's place is taken."""
-    if Path(output.manifest).exists() and not output.overwrite:
-        raise OutputExistsError(
-            "something is there already",
-            where=output.manifest,
-            remedy="choose another output.manifest, or set output.overwrite to true",
-        )
+    """Raise, before any work is done, what saving the manifest would raise at the end."""
+    check_destination(output.manifest, output.overwrite)
 
 
 def fit_job(job: Job, passes: Sequence[Pass], executor: Executor, reporter: Reporter) -> Manifest:
@@ -331,16 +345,9 @@ def _executor(client: Any, small: bool) -> Iterator[Executor]:
             yield executor
 
 
-def _create_output(source: ZarrSource, output: OutputConfig, dtype: np.dtype[Any]) -> ZarrSink:
-    return create_output(
-        source,
-        output.store,
-        dtype,
-        chunks=output.chunks,
-        shards=output.shards,
-        compressors=output.compressors,
-        overwrite=output.overwrite,
-    )
+def _layout(output: ApplyOutputConfig) -> dict[str, Any]:
+    """What `output` says of how the store is laid out, as `create_output` takes it."""
+    return output.model_dump(include={"chunks", "shards", "compressors", "overwrite"})
 
 
 def _manifest(job: Job, fitted: Fitted, found: Sequence[FittedStatistics]) -> Manifest:
@@ -348,7 +355,7 @@ def _manifest(job: Job, fitted: Fitted, found: Sequence[FittedStatistics]) -> Ma
     return Manifest.build(
         chain=job.chain(fitted[EVERYTHING], job.output_dtype),
         sizes=job.sizes,
-        labels=labels_of(source),
+        labels=job.labels,
         statistics=found,
         nan_policy=job.nan_policy,
         provenance={

@@ -204,8 +204,12 @@ def test_a_corrupt_chunk_is_a_failed_run(folder: Path) -> None:
 
 
 def test_a_manifest_that_is_not_there(tmp_path: Path) -> None:
-    assert "error: " in _failed(2, "show", tmp_path / "none.manifest")
-    assert "error: " in _failed(2, "apply", tmp_path / "none", "--source", tmp_path / "a", "--output", tmp_path / "b")
+    for arguments in (("show",), ("apply", "--source", tmp_path / "a", "--output", tmp_path / "b")):
+        verb, *options = arguments
+        error = _failed(2, verb, tmp_path / "none.manifest", *options)
+        assert error.startswith(f"error: no manifest there: {tmp_path}/none.manifest/manifest.json\n")
+        assert "expected: a folder with manifest.json and arrays.safetensors" in error
+    assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.parametrize(
@@ -213,6 +217,53 @@ def test_a_manifest_that_is_not_there(tmp_path: Path) -> None:
 )
 def test_a_malformed_command_line_is_a_wrong_request(arguments: tuple[str, ...]) -> None:
     assert "Usage" in _failed(2, *arguments)
+
+
+@pytest.mark.parametrize("assignment", ["output.dtype=float64", "output.manifest=other.manifest", "fit.nan=error"])
+def test_apply_refuses_what_it_would_ignore(folder: Path, assignment: str) -> None:
+    _done("fit", folder / "config.yaml")
+    key = assignment.partition("=")[0]
+    arguments = ("apply", folder / "out.manifest", "--source", f"{folder}/in.zarr:images", "--output", folder / "applied.zarr")
+
+    error = _failed(2, *arguments, "--set", assignment)
+
+    assert error.startswith(f"error: unknown key: {key.removesuffix('.nan')}\n")
+    assert not (folder / "applied.zarr").exists()
+
+
+def test_apply_does_not_write_into_its_manifest(folder: Path) -> None:
+    _done("fit", folder / "config.yaml")
+    for output in ("out.manifest", "out.manifest/applied.zarr"):
+        error = _failed(
+            2, "apply", folder / "out.manifest", "--source", f"{folder}/in.zarr:images", "--output", folder / output
+        )
+        assert error.startswith("error: MANIFEST and output.store are not apart: output.store\n")
+
+    assert _done("show", folder / "out.manifest").stdout
+
+
+@pytest.mark.parametrize("key", ["source.store", "source.array", "output.store", "output.manifest"])
+@pytest.mark.parametrize("value", ["a" * 300, '"a\\0b"'])
+def test_a_path_that_cannot_be_one_is_a_wrong_request(folder: Path, key: str, value: str) -> None:
+    error = _failed(2, "run", folder / "config.yaml", "--set", f"{key}={value}")
+
+    assert error.startswith("error: ")
+    assert "unexpected" not in error
+    assert sorted(path.name for path in folder.iterdir()) == ["config.yaml", "in.zarr"]
+
+
+@pytest.mark.parametrize("name", ["zstd", "gzip", "none", "lz4"])
+def test_a_compressor_by_its_name(folder: Path, name: str) -> None:
+    _done("run", folder / "config.yaml", "--set", f"output.compressors={name}")
+
+    compressors = zarr.open_array(folder / "out.zarr" / "images", mode="r").compressors
+    assert bool(compressors) == (name != "none")
+    assert all({"lz4": "Blosc"}.get(name, name).lower() in type(each).__name__.lower() for each in compressors)
+
+
+def test_an_unknown_compressor_is_a_wrong_request(folder: Path) -> None:
+    assert "use 'zstd'" in _failed(2, "run", folder / "config.yaml", "--set", "output.compressors=zst")
+    assert not (folder / "out.zarr").exists()
 
 
 def _raise(error: BaseException, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -286,3 +337,14 @@ def test_python_m_pipeline_is_the_same_command() -> None:
 
 def test_version() -> None:
     assert _done("--version").stdout.startswith("zarrnorm ")
+
+
+@pytest.mark.skipif(not Path("/proc/self").exists(), reason="there is no /proc")
+@pytest.mark.parametrize("verb", ["run", "fit"])
+def test_a_manifest_that_cannot_be_written_is_found_before_the_fit(folder: Path, verb: str) -> None:
+    (folder / "in.zarr" / "images" / "c" / "0" / "0" / "0" / "0").write_bytes(b"not a chunk")
+
+    error = _failed(1, verb, folder / "config.yaml", "--set", "output.manifest=/proc/x.manifest")
+
+    assert error.startswith("error: the manifest cannot be written: /proc/x.manifest\n")
+    assert not (folder / "out.zarr").exists()

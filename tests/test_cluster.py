@@ -1,10 +1,15 @@
-"""Clusters: an address, workers that die, a scheduler that is not there, and errors that come back whole."""
+"""Clusters: an address, workers that die, a scheduler that is not there, errors that come back whole, and no work after one."""
 
 from __future__ import annotations
 
+import logging
 import os
+import subprocess
+import sys
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import dask
@@ -18,9 +23,9 @@ from zarr.storage import LocalStore
 
 from pipeline import fit
 from pipeline.block import Block, tile
-from pipeline.cluster import connect, threads_per_worker
+from pipeline.cluster import DaskExecutor, connect, threads_per_worker
 from pipeline.config import AddressClusterConfig, LocalClusterConfig
-from pipeline.errors import ChunkError, ClusterError
+from pipeline.errors import ChunkError, ClusterError, DataError
 from pipeline.executor import SerialExecutor
 from pipeline.source.memory import MemorySource
 from pipeline.source.source import Source
@@ -49,6 +54,31 @@ class Fatal:
         os._exit(1)
 
 
+@dataclass(frozen=True)
+class Slow:
+    """Leaves a file for each block that it began and one for each that it ended; the first block fails in between."""
+
+    folder: Path
+    seconds: float
+    source: Source = SOURCE
+
+    def __call__(self, block: Block, values: NDArray[Any]) -> float:
+        first = block.start[0]
+        (self.folder / f"began-{first}").touch()
+        if first == 0:
+            wait_for(self.folder, "began-*", 2)
+            raise DataError("the first block fails")
+        time.sleep(self.seconds)
+        (self.folder / f"ended-{first}").touch()
+        return 0.0
+
+
+def wait_for(folder: Path, pattern: str, count: int) -> None:
+    until = time.monotonic() + 20
+    while len(list(folder.glob(pattern))) < count and time.monotonic() < until:
+        time.sleep(0.01)
+
+
 @pytest.fixture(scope="module")
 def address() -> Iterator[AddressClusterConfig]:
     with (
@@ -63,9 +93,72 @@ def test_an_address_gives_what_the_serial_loop_gives(address: AddressClusterConf
     advanced: list[int] = []
     expected = SerialExecutor().map_merge(Total(), sum, groups, lambda _: None)
     with connect(address) as executor:
+        original = executor.client.unsubscribe_topic
+        executor.client.unsubscribe_topic = lambda topic: (told_all(advanced), original(topic))
         assert executor.map_merge(Total(), sum, groups, advanced.append) == expected == [VALUES.sum()] * 2
-    assert sum(advanced) <= 2 * VALUES.nbytes
+    assert sorted(advanced) == [2 * 3 * 8] * 10 + [VALUES.nbytes]
     assert threads_per_worker(address) == 1
+
+
+def told_all(advanced: list[int]) -> None:
+    """Wait until every block's event has come: they travel apart from the results."""
+    until = time.monotonic() + 20
+    while sum(advanced) < 2 * VALUES.nbytes and time.monotonic() < until:
+        time.sleep(0.01)
+
+
+def assert_nothing_goes_on(folder: Path) -> None:
+    began = {path.name.partition("-")[2] for path in folder.glob("began-*")}
+    ended = {path.name.partition("-")[2] for path in folder.glob("ended-*")}
+    assert len(began) >= 2
+    assert ended == began - {"0"}
+    time.sleep(0.5)
+    assert len(list(folder.iterdir())) == len(began) + len(ended)
+
+
+ONE_BY_ONE = [list(tile((20, 3), (1, 3)))]
+
+
+def test_after_an_error_no_worker_works_on_the_run(address: AddressClusterConfig, tmp_path: Path) -> None:
+    with connect(address) as executor, pytest.raises(DataError, match="the first block fails"):
+        executor.map_merge(Slow(tmp_path, 1.0), sum, ONE_BY_ONE, lambda _: None)
+    assert_nothing_goes_on(tmp_path)
+    assert len(list(tmp_path.glob("began-*"))) < 20
+
+
+@pytest.mark.parametrize("processes", [False, True])
+def test_after_an_interrupt_no_worker_works_on_the_run(tmp_path: Path, processes: bool) -> None:
+    def interrupt(futures: Any) -> None:
+        wait_for(tmp_path, "began-*", 2)
+        raise KeyboardInterrupt
+
+    with connect(LocalClusterConfig(threads_per_worker=2, processes=processes)) as executor:
+        executor.client.gather = interrupt
+        blocks = [ONE_BY_ONE[0][1:]]
+        with pytest.raises(KeyboardInterrupt):
+            executor.map_merge(Slow(tmp_path, 1.0), sum, blocks, lambda _: None)
+        assert_nothing_goes_on(tmp_path)
+
+
+def test_workers_that_do_not_stop_are_named(
+    address: AddressClusterConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("pipeline.cluster.STOP_SECONDS", 0.3)
+    with connect(address) as executor:
+        with pytest.raises(ClusterError, match="workers still work on it") as caught:
+            executor.map_merge(Slow(tmp_path, 2.0), sum, ONE_BY_ONE, lambda _: None)
+        assert "tcp://127.0.0.1" in str(caught.value)
+        assert "DataError: the first block fails" in str(caught.value)
+        wait_for(tmp_path, "ended-*", len(list(tmp_path.glob("began-*"))) - 1)
+
+
+def test_what_others_run_on_the_cluster_is_left_alone(tmp_path: Path) -> None:
+    with connect(LocalClusterConfig(threads_per_worker=4)) as executor:
+        future = executor.client.submit(time.sleep, 3.0, pure=False)
+        with pytest.raises(DataError):
+            executor.map_merge(Slow(tmp_path, 0.1), sum, ONE_BY_ONE, lambda _: None)
+        assert not future.done()
+        assert future.result(timeout=20) is None
 
 
 def test_workers_that_die_are_one_clear_error(address: AddressClusterConfig) -> None:
@@ -119,3 +212,69 @@ def test_stores_are_opened_by_workers(address: AddressClusterConfig, tmp_path: A
 def test_local_threads_fill_the_machine_unless_told() -> None:
     assert threads_per_worker(LocalClusterConfig(threads_per_worker=3)) == 3
     assert threads_per_worker(LocalClusterConfig(workers=1000)) == 1
+
+
+@pytest.mark.parametrize("processes", [False, True])
+def test_a_large_array_goes_to_the_workers_ahead_of_the_graph(processes: bool) -> None:
+    values = np.ones((1_250_000, 10))
+    values[-1] = 2
+    with connect(LocalClusterConfig(processes=processes)) as executor:
+        manifest = fit(values, dims=["cell", "gene"], normalize=["maxabs"], block_bytes=20_000_000, client=executor.client)
+    assert float(manifest.transform(values[-1:])[0, 0]) == 1
+    assert manifest.statistics[0].statistics.nobs == values.size
+
+
+def test_a_cluster_without_workers_is_one_clear_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    with LocalCluster(n_workers=0, processes=False, dashboard_address="127.0.0.1:0") as cluster, cluster.get_client() as client:
+        scatter = client.scatter
+        monkeypatch.setattr(client, "scatter", lambda *given, **options: scatter(*given, **options, timeout=0.2))
+        source = MemorySource(np.ones((300_000, 1)), ("cell", "gene"))
+        with pytest.raises(ClusterError, match="no worker"):
+            DaskExecutor(client).map_merge(Total(source), sum, [list(tile((300_000, 1), (1000, 1)))], lambda _: None)
+
+
+CONFIG = """
+source: {{store: {folder}/cells.zarr, array: X}}
+normalize: [{{zscore: {{per: [gene]}}}}]
+output: {{store: {folder}/normalized.zarr}}
+cluster: {cluster}
+block_bytes: 200
+"""
+PROGRESS = ("fit", "apply")
+
+
+@pytest.mark.parametrize(
+    "cluster",
+    [
+        "{threads_per_worker: 2}",
+        "{workers: 2, threads_per_worker: 1, processes: true}",
+    ],
+)
+def test_an_error_in_a_task_is_a_few_lines(tmp_path: Path, cluster: str) -> None:
+    path = tmp_path / "cells.zarr"
+    array = zarr.create_array(path, name="X", shape=(20, 3), chunks=(5, 3), dtype="f8", dimension_names=("cell", "gene"))
+    array[...] = VALUES + 1
+    (path / "X" / "c" / "2" / "0").write_bytes(b"no chunk")
+    (tmp_path / "config.yaml").write_text(CONFIG.format(folder=tmp_path, cluster=cluster))
+    command = [sys.executable, "-m", "pipeline", "run", str(tmp_path / "config.yaml")]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=Path(__file__).parents[1], check=False)
+    assert done.returncode == 1, done.stderr
+    assert "error: a stored chunk cannot be read" in done.stderr
+    assert "Traceback" not in done.stderr
+    assert "distributed." not in done.stderr
+    assert "never retrieved" not in done.stderr
+    assert len([line for line in done.stderr.splitlines() if not line.startswith(PROGRESS)]) <= 6
+
+
+def test_logs_are_silent_only_while_a_cluster_of_ours_runs_and_nobody_debugs() -> None:
+    logger, handler = logging.getLogger("distributed"), logging.StreamHandler()
+    logger.addHandler(handler)
+    try:
+        with connect(LocalClusterConfig()):
+            assert handler.level == logging.CRITICAL
+        assert handler.level == logging.NOTSET
+        with connect(LocalClusterConfig(), debug=True):
+            assert handler.level == logging.WARNING
+        assert handler.level == logging.NOTSET
+    finally:
+        logger.removeHandler(handler)

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import os
 import pickle
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from pipeline.config import AddressClusterConfig, ApplyConfig, Config, LocalClusterConfig, load_config, parse_config
@@ -154,7 +156,15 @@ def test_a_missing_value_is_named(assignment: str, where: str) -> None:
         ("normalize=[{minmax: {}, zscore: {}}]", "not one step but 2"),
         ("fit.where={split: {a: 1}}", "not a label"),
         ("fit.where={split: .nan}", "not a label"),
-        ("output.compressors=zstd", "not a codec"),
+        ("fit.where={split: []}", "no label"),
+        ("fit.where={split: .inf}", "not a label"),
+        ("output.compressors=3", "not a codec"),
+        ("output.compressors=[{level: 3}]", "not a codec"),
+        ('source.store="a\\0b"', "text with a NUL character"),
+        ('output.manifest="a\\0b"', "text with a NUL character"),
+        (f"source.store={'a' * 300}", "a name or a path that is too long"),
+        (f"output.store={'a/' * 3000}", "a name or a path that is too long"),
+        (f"output.manifest={'a' * 300}", "a name or a path that is too long"),
         ("source.dims=[a, a]", "a dim is named twice"),
     ],
 )
@@ -168,9 +178,17 @@ def test_the_sample_dim_is_one_of_the_dims() -> None:
     assert (error.where, error.found, error.remedy) == ("source.sample_dim", "samples", "did you mean 'sample'?")
 
 
-@pytest.mark.parametrize("shards", ["[3]", "[2, 2]"])
-def test_shards_hold_whole_chunks(shards: str) -> None:
-    assert _refused("output.chunks=[2]", f"output.shards={shards}").where == "output.shards"
+@pytest.mark.parametrize(("given", "kept"), [("zstd", "zstd"), ("none", "none"), ("[zstd]", ({"name": "zstd"},)), ("[]", ())])
+def test_a_compressor_may_be_a_ready_name(given: str, kept: object) -> None:
+    assert _with(f"output.compressors={given}").output.compressors == kept
+
+
+def test_labels_become_values_of_json() -> None:
+    raw = {"split": np.array(["a", "b"]), "plate": np.int64(3), "dose": [np.float32(0.5)], "good": np.True_}
+    where = parse_config({**MINIMAL, "fit": {"where": raw}}, Config).fit.where
+
+    assert where == {"split": ("a", "b"), "plate": (3,), "dose": (0.5,), "good": (True,)}
+    assert json.loads(json.dumps(where)) == {"split": ["a", "b"], "plate": [3], "dose": [0.5], "good": [True]}
 
 
 @pytest.mark.parametrize(
@@ -238,3 +256,10 @@ def test_load_config_reads_a_file_and_replaces_values(tmp_path: Path) -> None:
 def test_an_application_has_no_chain_of_its_own() -> None:
     with pytest.raises(ConfigError, match="unknown key: normalize"):
         parse_config(MINIMAL, ApplyConfig)
+
+
+@pytest.mark.parametrize("key", ["dtype", "manifest"])
+def test_an_application_has_no_dtype_and_no_manifest_of_its_own(key: str) -> None:
+    raw = {"source": {"store": "in.zarr"}, "output": {"store": "out.zarr", key: "float32"}}
+    with pytest.raises(ConfigError, match=f"unknown key: output.{key}"):
+        parse_config(raw, ApplyConfig)

@@ -12,10 +12,11 @@ import pytest
 import yaml
 import zarr
 
+from pipeline.block import tile
 from pipeline.config import Config, parse_config
 from pipeline.normalize.chain import bind_chain, parse_chain
 from pipeline.normalize.step import Input
-from pipeline.plan import Pass, apply_step, merges, plan_apply, plan_passes, summary_bytes
+from pipeline.plan import Pass, apply_step, merges, plan_apply, plan_fit, plan_passes, summary_bytes
 from pipeline.run import plan_config
 from pipeline.source.memory import MemorySource
 
@@ -85,6 +86,7 @@ def test_write_blocks_reconcile_both_grids_where_that_fits() -> None:
     assert phase.bytes_written == 120 * 4 * 4
 
 
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="the peak of a process is read from Linux's /proc")
 def test_the_predicted_peak_memory_holds(tmp_path: Path) -> None:
     """A process that does the whole run stays below the prediction, which is no more than thrice what it took."""
     values = np.random.default_rng(0).standard_normal((40_000, 1000), dtype=np.float32)
@@ -102,10 +104,17 @@ def test_the_predicted_peak_memory_holds(tmp_path: Path) -> None:
     path = tmp_path / "config.yaml"
     path.write_text(yaml.safe_dump(document))
     code = (
-        "import resource, sys; from pipeline.cli import main; main(['run', sys.argv[1]], standalone_mode=False);"
-        "print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)"
+        "import sys; from pipeline.cli import main; main(['run', sys.argv[1]], standalone_mode=False);"
+        "print(next(line.split()[1] for line in open('/proc/self/status') if line.startswith('VmHWM')))"
     )
     done = subprocess.run([sys.executable, "-c", code, path], capture_output=True, text=True, check=True, cwd=ROOT)
-    peak_bytes = int(done.stdout.splitlines()[-1]) * 1024
+    peak_bytes = int(done.stdout.splitlines()[-1]) * 1024  # ru_maxrss would begin with that of the process it came from
     predicted_bytes = plan_config(parse_config(document, Config)).peak_bytes_per_worker
     assert peak_bytes <= predicted_bytes <= 3 * peak_bytes
+
+
+def test_tasks_are_those_of_one_tree_for_each_box_of_features() -> None:
+    source = MemorySource(np.zeros((40, 6), "float32"), ("cell", "gene"), "cell", {})
+    blocks = list(tile((40, 6), (2, 3)))
+    phase = plan_fit(Pass(0, ("gene",), ("moments",), (0,)), source, blocks, threads_per_worker=1)
+    assert phase.tasks == 40 + 2 * merges(20)

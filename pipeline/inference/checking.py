@@ -6,53 +6,50 @@ Not here: what is done with data that does.
 from __future__ import annotations
 
 import difflib
-import sys
+import math
 from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import DTypeLike, NDArray
 
+from pipeline.dtypes import DTYPES, is_supported
 from pipeline.errors import InputMismatchError, ManifestError
 from pipeline.manifest import ManifestRecord, as_labels
+from pipeline.normalize.chain import FittedChain
+from pipeline.source.kinds import as_array, is_table
 
 _SHOWN_LABELS = 3
-_LARGEST_ITEM_BYTES = 8
 
 
-def as_array(values: Any, manifest: ManifestRecord) -> Any:
+def as_plain(values: Any, manifest: ManifestRecord) -> Any:
     """`values` as a NumPy or Dask array; raises InputMismatchError for what would lose its mask, its names or its labels."""
-    if type(values) is np.ndarray or is_dask(values):
-        return values
-    package = type(values).__module__.partition(".")[0]
-    if isinstance(values, np.ma.MaskedArray):
-        raise InputMismatchError("masked arrays are not transformed", remedy="values.filled(numpy.nan), on floating values")
-    if package in ("xarray", "dask"):
-        raise InputMismatchError(
-            f"a {package} {type(values).__name__} is no array", expected="xarray.DataArray or dask.array.Array"
-        )
-    if package == "pandas" and manifest.labels:
+    if is_table(values) and manifest.labels:
         raise InputMismatchError(
             "a table's columns would be taken by position, its labels ignored",
             found=f"pandas.{type(values).__name__}",
             expected=f"labels along {', '.join(manifest.labels)}",
             remedy="xarray.DataArray(table, dims=…) to match by label, table.to_numpy() to take them as they are",
         )
+    return as_array(values, InputMismatchError)
+
+
+def inverse_type(dtype: DTypeLike | None, chain: FittedChain) -> np.dtype[Any]:
+    """The type in which an inverse is asked for, by default that of what was fitted on."""
     try:
-        return np.asarray(values)
-    except (ValueError, TypeError) as error:
-        raise InputMismatchError("no array can be made of the values", found=error) from None
-
-
-def is_dask(values: Any) -> bool:
-    """Whether `values` is a Dask array; imports nothing."""
-    dask_array = sys.modules.get("dask.array")
-    return dask_array is not None and isinstance(values, dask_array.Array)
+        result = chain.input_dtype if dtype is None else np.dtype(dtype)
+    except (TypeError, ValueError, SyntaxError):
+        result = None
+    if result is None or not is_supported(result):
+        raise InputMismatchError(
+            "not a type that values can be returned in", where="dtype", found=dtype, expected=", ".join(DTYPES)
+        )
+    return result.newbyteorder("=")
 
 
 def check_dtype(dtype: np.dtype[Any], manifest: ManifestRecord, inverse: bool) -> None:
     """That values of `dtype` are real numbers and, for a chain that goes by the dtype's range, those it was made for."""
-    if dtype.kind not in "biuf" or dtype.itemsize > _LARGEST_ITEM_BYTES:
+    if not is_supported(dtype):
         raise InputMismatchError(
             "the values are not real numbers of up to 64 bits", found=f"dtype {dtype}", expected="bool, integers or floats"
         )
@@ -108,19 +105,24 @@ def positions(fitted: NDArray[Any], given: Any, dim: str) -> NDArray[np.intp] | 
         labels = as_labels(given, dim)
     except ManifestError as error:
         raise InputMismatchError(error.what, where=where, found=error.found, expected=error.expected) from None
-    if labels.shape == fitted.shape and bool(np.all(labels == fitted)):
+    known, wanted = _comparable(fitted), _comparable(labels)
+    if known == wanted:
         return None
-    places = {label: place for place, label in enumerate(fitted.tolist())}
-    wanted = labels.tolist()
+    places = {label: place for place, label in enumerate(known)}
     _check_known(wanted, places, where)
-    if len(places) != len(fitted) or len(set(wanted)) != len(wanted):
+    if len(places) != len(known) or len(set(wanted)) != len(wanted):
         raise InputMismatchError(
             "labels that occur twice cannot be matched by value",
             where=where,
-            found=_first_twice(wanted if len(places) == len(fitted) else fitted.tolist()),
+            found=_first_twice(wanted if len(places) == len(known) else known),
             remedy=f"give the fitted labels in the fitted order, or data without labels: values.drop_vars({dim!r})",
         )
     return np.array([places[label] for label in wanted], dtype=np.intp)
+
+
+def _comparable(labels: NDArray[Any]) -> list[Any]:
+    """`labels` as Python values, every NaN the same object, so that it equals itself."""
+    return [math.nan if label != label else label for label in labels.tolist()]
 
 
 def _check_known(wanted: list[Any], places: Mapping[Any, int], where: str) -> None:

@@ -12,7 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.errors import InputMismatchError
-from pipeline.inference.checking import check_names, is_dask, positions
+from pipeline.inference.checking import check_names, positions
+from pipeline.source.kinds import is_dask
 
 if TYPE_CHECKING:
     import xarray
@@ -36,8 +37,8 @@ class Match:
     sorting: dict[str, NDArray[np.intp]] = field(default_factory=dict)
 
 
-def apply_by_name(manifest: Manifest, values: xarray.DataArray, by: Any, inverse: bool) -> xarray.DataArray:
-    """`values` transformed, or inverted, with its own dims, coordinates, attributes and name.
+def apply_by_name(manifest: Manifest, values: xarray.DataArray, by: Any, inverse: np.dtype[Any] | None) -> xarray.DataArray:
+    """`values` transformed, or inverted into the dtype `inverse`, with its own dims, coordinates, attributes and name.
 
     The values are brought into the manifest's order of dims, and along whole-vector dims into the fitted order of labels, so
     that sums over features round as they did in the batch job; the result is brought back.

@@ -19,7 +19,9 @@ if TYPE_CHECKING:
     import dask.array
 
 
-def apply_lazily(values: dask.array.Array, chain: FittedChain | GroupedChain, inverse: bool, digest: str) -> dask.array.Array:
+def apply_lazily(
+    values: dask.array.Array, chain: FittedChain | GroupedChain, inverse: np.dtype[Any] | None, digest: str
+) -> dask.array.Array:
     """The transformed, or inverted, array; nothing is computed.
 
     Parameters
@@ -28,8 +30,8 @@ def apply_lazily(values: dask.array.Array, chain: FittedChain | GroupedChain, in
         Its axes are `chain.dims`. Chunk sizes along the sample dim may be unknown.
     chain : FittedChain or GroupedChain
         Sent to a worker once, not once a block.
-    inverse : bool
-        Which way.
+    inverse : numpy.dtype, optional
+        Of the result of the inverse; None to transform.
     digest : str
         That of the manifest; names tasks, together with the parameters that were picked from it.
     """
@@ -37,7 +39,6 @@ def apply_lazily(values: dask.array.Array, chain: FittedChain | GroupedChain, in
     from dask.base import tokenize
     from dask.delayed import delayed
 
-    _check_meta(values)
     whole = {chain.dims.index(dim): -1 for dim in chain.whole_dims}
     if whole:
         values = values.rechunk(whole)
@@ -46,15 +47,15 @@ def apply_lazily(values: dask.array.Array, chain: FittedChain | GroupedChain, in
     fitted.update({chain.sample_dim} if grouped else ())
     starts = {dim: _starts(values.chunks[axis], dim) for axis, dim in enumerate(chain.dims) if dim in fitted}
     own = (chain.codes, chain.selections) if isinstance(chain, GroupedChain) else ()
-    token = tokenize(values.name, digest, [dict(step.parameters) for step in chain.steps], own)
-    dtype = chain.input_dtype.newbyteorder("=") if inverse else chain.output_dtype
+    token = tokenize(values.name, digest, [dict(step.parameters) for step in chain.steps], own, str(inverse))
+    dtype = chain.output_dtype if inverse is None else inverse
     lazy: dask.array.Array = map_blocks(
         _apply_block,
         values,
         chain=delayed(chain, name=f"chain-{token}", traverse=False),
         inverse=inverse,
         starts=starts,
-        name=f"{'inverse-transform' if inverse else 'transform'}-{token}",
+        name=f"{'transform' if inverse is None else 'inverse-transform'}-{token}",
         dtype=dtype,
         meta=np.empty((0,) * values.ndim, dtype=dtype),
     )
@@ -64,7 +65,7 @@ def apply_lazily(values: dask.array.Array, chain: FittedChain | GroupedChain, in
 def _apply_block(
     values: NDArray[Any],
     chain: FittedChain | GroupedChain,
-    inverse: bool,
+    inverse: np.dtype[Any] | None,
     starts: dict[str, list[int]],
     block_id: tuple[int, ...] = (),
 ) -> NDArray[Any]:
@@ -75,7 +76,7 @@ def _apply_block(
             start = starts[dim][block_id[axis]]
             indexers[dim] = slice(start, start + values.shape[axis])
     part = chain.select(indexers) if indexers else chain
-    return part.inverse(values) if inverse else part(values)
+    return part(values) if inverse is None else part.inverse(values, dtype=inverse)
 
 
 def _starts(chunks: tuple[float, ...], dim: str) -> list[int]:
@@ -85,11 +86,3 @@ def _starts(chunks: tuple[float, ...], dim: str) -> list[int]:
             "chunk sizes along a fitted dim are unknown", where=f"dim {dim}", remedy="values.compute_chunk_sizes()"
         )
     return [0, *np.cumsum(chunks, dtype=np.int64).tolist()[:-1]]
-
-
-def _check_meta(values: dask.array.Array) -> None:
-    meta = values._meta
-    if not isinstance(meta, np.ndarray) or isinstance(meta, np.ma.MaskedArray):
-        raise InputMismatchError(
-            "the blocks are no plain NumPy arrays", found=type(meta).__name__, remedy="values.map_blocks(numpy.asarray)"
-        )

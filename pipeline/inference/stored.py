@@ -6,7 +6,7 @@ Not here: reading and writing (`pipeline.apply`).
 from __future__ import annotations
 
 from pipeline.errors import InputMismatchError
-from pipeline.inference.checking import check_dtype, check_names, positions
+from pipeline.inference.checking import check_dtype, check_names, check_sizes, positions
 from pipeline.inference.grouped import stored_chain_by
 from pipeline.manifest import ManifestRecord
 from pipeline.normalize.chain import FittedChain
@@ -29,7 +29,7 @@ def chain_for(manifest: ManifestRecord, source: Source) -> FittedChain | Grouped
     check_names(source.dims, chain.dims, chain.sample_dim)
     check_dtype(source.dtype, manifest, inverse=False)
     picked: dict[str, Indexer] = {}
-    for dim, size in zip(source.dims, source.shape, strict=True):
+    for dim in source.dims:
         labels = source.labels(dim)
         places = None
         if dim in manifest.labels and labels is not None:
@@ -37,10 +37,8 @@ def chain_for(manifest: ManifestRecord, source: Source) -> FittedChain | Grouped
         if places is not None:
             _check_not_whole(chain, dim, places.size)
             picked[dim] = places
-        elif dim in manifest.sizes and size != manifest.sizes[dim]:
-            raise InputMismatchError(
-                "another size than the one fitted", where=f"dim {dim}", found=size, expected=manifest.sizes[dim]
-            )
+    by_position = {dim: size for dim, size in manifest.sizes.items() if dim not in picked}
+    check_sizes(source.shape, source.dims, by_position, single=False)
     grouped = stored_chain_by(manifest, source)
     return grouped.select(picked) if picked else grouped
 

@@ -5,21 +5,20 @@ Not here: what is checked of the data (`checking.py`) and the arrays of xarray (
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike, DTypeLike, NDArray
 
-from pipeline.errors import NotInvertibleError
 from pipeline.inference import folding
-from pipeline.inference.checking import as_array, check_dtype, check_sizes
+from pipeline.inference.checking import as_plain, check_dtype, check_sizes, inverse_type
 from pipeline.inference.grouped import chain_by
 from pipeline.manifest import ManifestRecord
 from pipeline.normalize.step import Indexer
+from pipeline.source.kinds import is_xarray
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -76,32 +75,36 @@ class Manifest(ManifestRecord):
         DataError
             Where a value has no image, such as log1p of -2 or one that overflows the output dtype.
         """
-        return self._apply(values, by, inverse=False)
+        return self._apply(values, by, None)
 
-    def inverse_transform(self, values: Any, by: Any = None) -> Any:
+    def inverse_transform(self, values: Any, dtype: DTypeLike | None = None, by: Any = None) -> Any:
         """What `transform` was given, from what it returned, within the resolution of the dtypes.
 
         Parameters
         ----------
         values : array_like, xarray.DataArray or dask.array.Array
             Real numbers of any dtype.
+        dtype : dtype-like, optional
+            Of the result; by default the chain's input dtype. `float64` where values beyond an integer type are to come back.
         by : array_like of shape (samples,) or one label, optional
             As for `transform`.
 
         Returns
         -------
         ndarray, xarray.DataArray or dask.array.Array
-            Of the same shape and kind, of the chain's input dtype; rounded where that is an integer type.
+            Of the same shape and kind; rounded where `dtype` is an integer type.
 
         Raises
         ------
         NotInvertibleError
             Where a step of the chain has no inverse.
         InputMismatchError
-            Where dims, sizes or labels do not fit the manifest, as for `transform`.
+            Where dims, sizes or labels do not fit the manifest, or `dtype` is no real type of up to 64 bits.
+        DataError
+            Where a value does not fit `dtype`.
         """
-        self._check_invertible()
-        return self._apply(values, by, inverse=True)
+        self.chain.check_invertible()
+        return self._apply(values, by, inverse_type(dtype, self.chain))
 
     def scale_and_shift(self, by: Any = None) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         """The chain as batch normalization has it: ``y = scale * x + shift``.
@@ -178,21 +181,25 @@ class Manifest(ManifestRecord):
         """
         return folding.fold(folding.one_chain(self, by), self.sizes, weight, bias)
 
-    def _apply(self, values: Any, by: Any, inverse: bool) -> Any:
-        xarray = sys.modules.get("xarray")
-        if xarray is not None and isinstance(values, xarray.DataArray):
+    def _apply(self, values: Any, by: Any, inverse: np.dtype[Any] | None) -> Any:
+        if is_xarray(values):
             from pipeline.inference.labelled import apply_by_name
 
             return apply_by_name(self, values, by, inverse)
         return self.apply_by_position(values, by, {}, self.sizes, inverse)
 
     def apply_by_position(
-        self, values: Any, by: Any, picked: Mapping[str, Indexer], sizes: Mapping[str, int], inverse: bool
+        self,
+        values: Any,
+        by: Any,
+        picked: Mapping[str, Indexer],
+        sizes: Mapping[str, int],
+        inverse: np.dtype[Any] | None,
     ) -> Any:
         """This manifest's chain for the features `picked`, whose sizes are `sizes`, applied to a NumPy or Dask array whose axes
-        are the chain's dims."""
-        values = as_array(values, self)
-        check_dtype(values.dtype, self, inverse)
+        are the chain's dims; inverted into the dtype `inverse` where that is given."""
+        values = as_plain(values, self)
+        check_dtype(values.dtype, self, inverse is not None)
         axis, dims = self._sample_axis, self.chain.dims
         single = values.ndim == len(dims) - 1
         if single:
@@ -202,7 +209,7 @@ class Manifest(ManifestRecord):
         chain = chain.select(picked) if picked else chain
         result: Any
         if isinstance(values, np.ndarray):
-            result = chain.inverse(values) if inverse else chain(values)
+            result = chain(values) if inverse is None else chain.inverse(values, dtype=inverse)
         else:
             from pipeline.inference.lazy import apply_lazily
 
@@ -212,12 +219,3 @@ class Manifest(ManifestRecord):
     @cached_property
     def _sample_axis(self) -> int:
         return self.chain.dims.index(self.chain.sample_dim)
-
-    def _check_invertible(self) -> None:
-        for step in reversed(self.chain.steps):
-            if step.why_not_invertible is not None:
-                raise NotInvertibleError(
-                    f"{step.step.name} has no inverse",
-                    found=step.why_not_invertible,
-                    remedy="keep the original data beside the output",
-                )

@@ -6,7 +6,7 @@ Not here: how it is applied to new data (`pipeline.inference`).
 from pipeline.manifest.gathered import FittedStatistics
 from pipeline.manifest.groups import Grouping, Groups, Unseen
 from pipeline.manifest.labels import as_labels
-from pipeline.manifest.record import ManifestRecord, needed_dims
+from pipeline.manifest.record import ManifestRecord, check_destination, needed_dims
 from pipeline.manifest.schema import SCHEMA_VERSION
 
 __all__ = [
@@ -17,5 +17,6 @@ __all__ = [
     "ManifestRecord",
     "Unseen",
     "as_labels",
+    "check_destination",
     "needed_dims",
 ]

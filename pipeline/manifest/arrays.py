@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from pipeline.dtypes import is_supported
 from pipeline.errors import ManifestError
 from pipeline.manifest.schema import ArrayEntry
 
@@ -31,7 +32,7 @@ def canonical(values: NDArray[Any]) -> NDArray[Any]:
 
 def describe(values: NDArray[Any]) -> ArrayEntry:
     """Type and shape of `values`; raises ManifestError for a type that a manifest does not hold."""
-    if values.dtype.kind not in "biuf" or values.dtype.itemsize > _HEADER_COUNT_BYTES:
+    if not is_supported(values.dtype):
         raise ManifestError("a manifest holds real numbers of up to 64 bits", found=f"dtype {values.dtype}")
     return ArrayEntry.model_construct(dtype=values.dtype.name, shape=list(values.shape))
 

@@ -34,10 +34,11 @@ from pipeline.manifest.schema import (
     StepEntry,
     parse,
     render,
+    validated,
 )
 from pipeline.normalize import STEPS
 from pipeline.normalize.chain import FittedChain
-from pipeline.normalize.step import FittedStep
+from pipeline.normalize.step import FittedStep, Step
 from pipeline.statistics.describe import Statistics
 
 if TYPE_CHECKING:
@@ -79,6 +80,25 @@ def content_of(record: ManifestRecord) -> dict[str, Any]:
     }
 
 
+def check_fields(record: ManifestRecord) -> None:
+    """Refuse what a manifest's file cannot say; raises ManifestError."""
+    chain = record.chain
+    header = {
+        "dims": list(chain.dims),
+        "sample_dim": chain.sample_dim,
+        "input_dtype": chain.input_dtype.name,
+        "output_dtype": chain.output_dtype.name,
+        "nan": record.nan_policy,
+        "sizes": dict(record.sizes),
+    }
+    integrity = {"arrays_bytes": 0, "arrays_sha256": "0" * 64, "manifest_sha256": ""}
+    rest = {"digest": "0" * 64, "chain": [], "labels": [], "statistics": [], "provenance": {}, "integrity": integrity}
+    validated(ManifestDocument, header | rest, "a manifest")
+    for index, fitted in enumerate(chain.steps):
+        _known_step(fitted.step.name, f"chain.{index}")
+        _entries({name: np.asarray(values) for name, values in fitted.parameters.items()})
+
+
 def save_files(record: ManifestRecord) -> dict[str, bytes]:
     """The files of a manifest's folder, by name; the readable one last, so that a folder with it is complete."""
     chain, arrays = record.chain, _arrays_of(record)
@@ -106,7 +126,10 @@ def save_files(record: ManifestRecord) -> dict[str, bytes]:
             arrays_bytes=len(stored), arrays_sha256=hashlib.sha256(stored).hexdigest(), manifest_sha256=""
         ),
     )
-    return {ARRAYS_FILE: stored, MANIFEST_FILE: render(document)}
+    rendered = render(document)
+    if len(rendered) > MANIFEST_MAX_BYTES:
+        raise ManifestError("the manifest is too large", found=f"{len(rendered)} bytes", expected=f"{MANIFEST_MAX_BYTES}")
+    return {ARRAYS_FILE: stored, MANIFEST_FILE: rendered}
 
 
 def load_fields(folder: Path) -> tuple[str, dict[str, Any]]:
@@ -205,11 +228,8 @@ def _step_entry(fitted: FittedStep, parameters: _Arrays) -> StepEntry:
 
 def _restore_step(index: int, entry: StepEntry, parameters: _Arrays) -> FittedStep:
     where = f"chain.{index}.{entry.name}"
-    if entry.name not in STEPS:
-        near = difflib.get_close_matches(entry.name, STEPS, n=3) or sorted(STEPS)
-        raise ManifestError("the manifest holds an unknown step", where=where, found=entry.name, expected=", ".join(near))
     try:
-        fitted = STEPS[entry.name].model_validate(entry.options).restore(parameters)
+        fitted = _known_step(entry.name, where).model_validate(entry.options).restore(parameters)
     except ValidationError as error:
         first = error.errors()[0]
         place = ".".join(str(part) for part in first["loc"])
@@ -221,6 +241,13 @@ def _restore_step(index: int, entry: StepEntry, parameters: _Arrays) -> FittedSt
     return fitted
 
 
+def _known_step(name: str, where: str) -> type[Step]:
+    if name not in STEPS:
+        near = difflib.get_close_matches(name, STEPS, n=3) or sorted(STEPS)
+        raise ManifestError("the manifest holds an unknown step", where=where, found=name, expected=", ".join(near))
+    return STEPS[name]
+
+
 def _restore_statistics(arrays: _Arrays, nan_policy: str) -> Statistics:
     return Statistics.from_arrays(arrays, nan_policy)
 
@@ -230,11 +257,11 @@ def _read_manifest(folder: Path) -> bytes:
     try:
         size_bytes = path.stat().st_size
         content = path.read_bytes() if size_bytes <= MANIFEST_MAX_BYTES else None
-    except OSError as error:
+    except (OSError, ValueError) as error:
         raise ManifestError(
             "no manifest there",
-            where=str(path),
-            found=error.strerror or error,
+            where=str(path).replace("\0", "\\0"),
+            found=getattr(error, "strerror", None) or error,
             expected=f"a folder with {MANIFEST_FILE} and {ARRAYS_FILE}",
             remedy="give the folder that the fit wrote",
         ) from None

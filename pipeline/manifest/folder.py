@@ -9,10 +9,44 @@ import errno
 import os
 import shutil
 import uuid
-from collections.abc import Mapping
+from collections.abc import Mapping, Set
 from pathlib import Path
 
-from pipeline.errors import OutputExistsError, WriteError
+from pipeline.errors import OutputExistsError, PipelineError, WriteError
+
+
+def folder_path(path: str | os.PathLike[str], refusal: type[PipelineError]) -> Path:
+    """`path`, absolute; raises `refusal` where no file system could have it."""
+    try:
+        absolute = Path(os.path.abspath(path))
+        os.lstat(absolute)
+    except (FileNotFoundError, NotADirectoryError, PermissionError):
+        return absolute
+    except (OSError, ValueError, TypeError) as error:
+        shown = str(path).replace("\0", "\\0")
+        reason = getattr(error, "strerror", None) or error
+        raise refusal("not the path of a folder", where=shown, found=reason, expected="the path of a manifest") from None
+    return absolute
+
+
+def check_writable(path: Path, names: Set[str], overwrite: bool) -> None:
+    """That `write_folder` could write files of these names there now; leaves nothing.
+
+    Raises
+    ------
+    OutputExistsError
+        Where something is at `path` and `overwrite` is not set, or is not a folder that it replaces.
+    WriteError
+        Where the file system refuses.
+    """
+    _check_free(path, names, overwrite)
+    above = next(parent for parent in path.parents if os.path.lexists(parent))
+    probe = above / f".{uuid.uuid4().hex}.new"
+    try:
+        probe.mkdir()
+        probe.rmdir()
+    except OSError as error:
+        raise _refused(path, error) from error
 
 
 def write_folder(path: Path, files: Mapping[str, bytes], overwrite: bool) -> None:
@@ -30,7 +64,7 @@ def write_folder(path: Path, files: Mapping[str, bytes], overwrite: bool) -> Non
     """
     replaced = _check_free(path, set(files), overwrite)
     mark = uuid.uuid4().hex
-    fresh, old = path.with_name(f".{path.name}.{mark}.new"), path.with_name(f".{path.name}.{mark}.old")
+    fresh, old = path.with_name(f".{mark}.new"), path.with_name(f".{mark}.old")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         _write_files(fresh, files)
@@ -43,24 +77,39 @@ def write_folder(path: Path, files: Mapping[str, bytes], overwrite: bool) -> Non
     except OSError as error:
         if error.errno == errno.ENOTEMPTY:  # another process put its folder there first
             raise _exists(path) from None
-        raise WriteError("the manifest could not be written", where=str(path), found=error.strerror or error) from error
+        raise _refused(path, error) from error
     finally:
         shutil.rmtree(fresh, ignore_errors=True)
     if replaced:
         _remove(old)
 
 
-def _check_free(path: Path, names: set[str], overwrite: bool) -> bool:
+def _check_free(path: Path, names: Set[str], overwrite: bool) -> bool:
     """Whether there is something that may be replaced."""
     if not os.path.lexists(path):
         return False
     if not overwrite:
         raise _exists(path)
-    if not path.is_dir() or not {entry.name for entry in path.iterdir()} <= names:
+    try:
+        found = set(os.listdir(path))
+    except NotADirectoryError:
+        found = None
+    except OSError as error:
+        raise _refused(path, error) from error
+    if found is None or not found <= names:
         raise OutputExistsError(
             "what is there is no manifest and is not overwritten", where=str(path), remedy="choose another path"
         )
     return True
+
+
+def _refused(path: Path, error: OSError) -> WriteError:
+    return WriteError(
+        "the manifest cannot be written",
+        where=str(path),
+        found=error.strerror or str(error),
+        remedy="choose another path, or check free space and permissions",
+    )
 
 
 def _exists(path: Path) -> OutputExistsError:

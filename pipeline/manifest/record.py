@@ -6,23 +6,24 @@ Not here: how it is applied to new data (`pipeline.inference`).
 from __future__ import annotations
 
 import json
+import math
+import operator
 import os
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
-from pathlib import Path
 from typing import Any, Self
 
 from numpy.typing import NDArray
 
-from pipeline.errors import ManifestError
-from pipeline.manifest.codec import content_of, load_fields, save_files
+from pipeline.errors import ConfigError, ManifestError
+from pipeline.manifest.codec import check_fields, content_of, load_fields, save_files
 from pipeline.manifest.digest import content_digest
-from pipeline.manifest.folder import write_folder
+from pipeline.manifest.folder import check_writable, folder_path, write_folder
 from pipeline.manifest.gathered import FittedStatistics
 from pipeline.manifest.groups import Groups
 from pipeline.manifest.labels import as_labels
-from pipeline.manifest.schema import readable_json
+from pipeline.manifest.schema import ARRAYS_FILE, MANIFEST_FILE, readable_json
 from pipeline.normalize.chain import FittedChain
 from pipeline.normalize.step import FittedStep
 
@@ -66,7 +67,7 @@ class ManifestRecord:
 
     def __post_init__(self) -> None:
         order = self.chain.dims
-        sizes = {dim: int(self.sizes[dim]) for dim in order if dim in self.sizes}
+        sizes = {dim: _size(self.sizes[dim], dim) for dim in order if dim in self.sizes}
         labels = {dim: as_labels(self.labels[dim], dim) for dim in order if dim in self.labels}
         self._check_dims(sizes, labels)
         self._check_shapes(sizes, labels)
@@ -76,6 +77,7 @@ class ManifestRecord:
         object.__setattr__(self, "labels", labels)
         object.__setattr__(self, "statistics", tuple(self.statistics))
         object.__setattr__(self, "provenance", _as_json(self.provenance))
+        check_fields(self)
 
     def __repr__(self) -> str:
         steps = " → ".join(step.step.name for step in self.chain.steps) or "nothing"
@@ -128,12 +130,14 @@ class ManifestRecord:
 
         Raises
         ------
+        ConfigError
+            Where `path` cannot be one.
         OutputExistsError
             Where something is at `path` already.
         WriteError
             Where the file system refuses.
         """
-        write_folder(Path(os.path.abspath(path)), save_files(self), overwrite)
+        write_folder(folder_path(path, ConfigError), save_files(self), overwrite)
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> Self:
@@ -149,7 +153,7 @@ class ManifestRecord:
         ManifestError
             Where it is missing, cut short, altered in any byte, of another schema version, or holds an unknown step.
         """
-        folder = Path(path)
+        folder = folder_path(path, ManifestError)
         digest, fields = load_fields(folder)
         record = cls(**fields)
         if record.digest != digest:
@@ -185,7 +189,7 @@ class ManifestRecord:
             "dims": list(self.chain.dims),
             "sample_dim": self.chain.sample_dim,
             "sizes": dict(self.sizes),
-            "labels": {dim: labels.tolist() for dim, labels in self.labels.items()},
+            "labels": {dim: _shown(labels.tolist()) for dim, labels in self.labels.items()},
             "input_dtype": self.chain.input_dtype.name,
             "output_dtype": self.chain.output_dtype.name,
             "groups": self.groups and _groups_json(self.groups),
@@ -232,6 +236,17 @@ class ManifestRecord:
                 )
 
 
+def check_destination(path: str | os.PathLike[str], overwrite: bool) -> None:
+    """That a manifest could be saved as `path` now: to be asked before the work that ends in `save`. Leaves nothing.
+
+    Raises
+    ------
+    ConfigError, OutputExistsError, WriteError
+        As `ManifestRecord.save`.
+    """
+    check_writable(folder_path(path, ConfigError), {MANIFEST_FILE, ARRAYS_FILE}, overwrite)
+
+
 def needed_dims(chain: FittedChain, statistics: Iterable[FittedStatistics] = ()) -> tuple[str, ...]:
     """The dims, in the data's order, whose size new data must share: those of parameters, statistics and whole-vector steps."""
     needed = {dim for step in chain.steps for dim in (*step.per, *step.whole_dims)}
@@ -260,6 +275,18 @@ def _step_json(step: FittedStep) -> dict[str, Any]:
 
 def _groups_json(groups: Groups) -> dict[str, Any]:
     return {"by": groups.by, "unseen": groups.unseen, "labels": groups.labels.tolist()}
+
+
+def _size(size: object, dim: str) -> int:
+    try:
+        return operator.index(size)  # type: ignore[arg-type]
+    except TypeError:
+        raise ManifestError("a size that is no integer", where=dim, found=repr(size), expected="0 or more") from None
+
+
+def _shown(labels: list[Any]) -> list[Any]:
+    """`labels` as JSON types: what is no finite number is None."""
+    return [None if isinstance(label, float) and not math.isfinite(label) else label for label in labels]
 
 
 def _finite(value: Any) -> Any:

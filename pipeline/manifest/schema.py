@@ -7,11 +7,14 @@ from __future__ import annotations
 
 import hashlib
 import json
-from typing import Annotated, Any, Literal, NoReturn
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal, NoReturn, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 
+from pipeline.dtypes import DtypeName
 from pipeline.errors import ManifestError
+from pipeline.statistics.describe import NAN_POLICIES
 
 SCHEMA_VERSION = 1
 MANIFEST_FILE = "manifest.json"
@@ -21,13 +24,25 @@ _LINE_LENGTH = 100
 Hexdigest = Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
 Size = Annotated[int, Field(ge=0, lt=2**63)]
 Name = Annotated[str, Field(min_length=1)]
-DtypeName = Literal[
-    "bool", "int8", "int16", "int32", "int64", "uint8", "uint16", "uint32", "uint64", "float16", "float32", "float64"
-]
+
+
+def _one_of(names: tuple[str, ...]) -> AfterValidator:
+    def check(value: str) -> str:
+        if value not in names:
+            raise ValueError(f"{value!r} is none of {', '.join(names)}")
+        return value
+
+    return AfterValidator(check)
+
+
+NanPolicy = Annotated[str, _one_of(NAN_POLICIES)]
 
 
 class _Entry(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
+
+
+Entry = TypeVar("Entry", bound=_Entry)
 
 
 class ArrayEntry(_Entry):
@@ -89,7 +104,7 @@ class ManifestDocument(_Entry):
     sample_dim: Name
     input_dtype: DtypeName
     output_dtype: DtypeName
-    nan: Literal["skip", "error", "propagate"]
+    nan: NanPolicy
     sizes: dict[Name, Size]
     chain: list[StepEntry]
     labels: list[LabelsEntry]
@@ -133,8 +148,13 @@ def parse(content: bytes, where: str) -> ManifestDocument:
         ) from None
     _check_version(fields, where)
     _check_seal(fields, content, where)
+    return validated(ManifestDocument, fields, where)
+
+
+def validated(model: type[Entry], fields: Mapping[str, Any], where: str) -> Entry:
+    """`fields` as `model`; raises ManifestError with the place, from `where` on, of the first that is wrong."""
     try:
-        return ManifestDocument.model_validate(fields)
+        return model.model_validate(fields)
     except ValidationError as error:
         first = error.errors()[0]
         place = ".".join(str(part) for part in first["loc"])

@@ -12,13 +12,6 @@ from numpy.typing import DTypeLike, NDArray
 
 from pipeline.errors import DataError
 
-DTYPES = ("bool", "int8", "int16", "int32", "int64", "uint8", "uint16", "uint32", "uint64", "float16", "float32", "float64")
-
-
-def is_supported(dtype: np.dtype[Any]) -> bool:
-    """Whether values of `dtype` can be read and written: real numbers of at most 64 bits, in any byte order."""
-    return dtype.name in DTYPES
-
 
 def default_output_dtype(dtype: DTypeLike) -> np.dtype[Any]:
     """The type that is stored where none was asked for, of about the precision of the source's `dtype`.

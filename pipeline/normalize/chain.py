@@ -14,8 +14,9 @@ import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
 from pipeline.block import Block, block_step, tile
+from pipeline.dtypes import is_supported
 from pipeline.errors import ConfigError, DataError, InputMismatchError, ManifestError, NotInvertibleError
-from pipeline.normalize.cast import cast_into, is_supported
+from pipeline.normalize.cast import cast_into
 from pipeline.normalize.names import located
 from pipeline.normalize.parse import parse_chain
 from pipeline.normalize.step import FittedStep, Floats, Indexer, Input, Step
@@ -183,6 +184,14 @@ class FittedChain:
         DataError
             Where a value does not fit `dtype`.
         """
+        self.check_invertible()
+        result = self.input_dtype.newbyteorder("=") if dtype is None else np.dtype(dtype)
+        if not is_supported(result):
+            raise InputMismatchError("not a type that values can be returned in", found=result, expected="a real dtype")
+        return self._in_pieces(run_inverse, self.steps, values, dims, result, remedy="ask for dtype float64")
+
+    def check_invertible(self) -> None:
+        """Raise NotInvertibleError where a step has no inverse; names every such step and its reason."""
         if not self.invertible:
             raise NotInvertibleError(
                 "the chain has no inverse",
@@ -190,10 +199,6 @@ class FittedChain:
                 expected="steps that have one",
                 remedy="keep the original data beside the output",
             )
-        result = self.input_dtype.newbyteorder("=") if dtype is None else np.dtype(dtype)
-        if not is_supported(result):
-            raise InputMismatchError("not a type that values can be returned in", found=result, expected="a real dtype")
-        return self._in_pieces(run_inverse, self.steps, values, dims, result, remedy="ask for dtype float64")
 
     @property
     def invertible(self) -> bool:

@@ -6,11 +6,12 @@ Not here: scaling by what the data holds (`minmax.py`).
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar, Literal, Self
+from typing import TYPE_CHECKING, ClassVar, Self
 
 import numpy as np
 from pydantic import Field
 
+from pipeline.dtypes import IntegerName
 from pipeline.errors import ConfigError
 from pipeline.normalize.linear import interpolate
 from pipeline.normalize.names import Range
@@ -18,8 +19,6 @@ from pipeline.normalize.step import FittedStep, Floats, Input, Parameters, Step,
 
 if TYPE_CHECKING:
     from pipeline.statistics.describe import Statistics
-
-IntegerName = Literal["bool", "int8", "int16", "int32", "int64", "uint8", "uint16", "uint32", "uint64"]
 
 
 class DtypeRange(Step):

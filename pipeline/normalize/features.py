@@ -19,6 +19,9 @@ if TYPE_CHECKING:
     from pipeline.statistics.describe import Statistics
 
 
+STEPS_RESOLVED = 2**24
+
+
 class FeatureStep(Step):
     """A step with one set of parameters for each feature: each position along the dims `per`."""
 
@@ -63,7 +66,26 @@ def checked_statistics(step: FeatureStep, statistics: Statistics | None) -> Stat
     if statistics is None or len(statistics.feature_shape) != len(step.per):
         raise TypeError(f"{step.name} needs statistics per {list(step.per)}")
     statistics.check()
+    _check_resolved(step, statistics)
     return statistics
+
+
+def _check_resolved(step: FeatureStep, statistics: Statistics) -> None:
+    """Raise DataError for integers beyond 2^53 that lie so close together that float64 does not tell them apart."""
+    if statistics.min.dtype.kind == "f":
+        return
+    spread = np.asarray(statistics.max.astype(object) - statistics.min.astype(object), dtype=object).astype(np.float64)
+    magnitude = np.maximum(np.abs(statistics.minimum()), np.abs(statistics.maximum()))
+    spacing = np.spacing(magnitude, where=np.isfinite(magnitude), out=np.zeros(magnitude.shape))
+    lost = ~statistics.empty() & (spacing > 1) & (spread > 0) & (spread < STEPS_RESOLVED * spacing)
+    if lost.any():
+        raise DataError(
+            "integers beyond 2^53 that float64 does not tell apart",
+            where=step.name,
+            found=f"{int(lost.sum())} of {lost.size} features whose values are less than {STEPS_RESOLVED} roundings apart",
+            expected=f"values that differ by more than {STEPS_RESOLVED} times their float64 spacing",
+            remedy="store differences from a base value, such as the first time stamp",
+        )
 
 
 def settled(statistics: Statistics, values: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -38,3 +38,7 @@ class Sink(Protocol):
     def commit(self) -> None:
         """Make the output one that opens; raises WriteError where a part of it was not written."""
         ...
+
+    def abandon(self) -> None:
+        """Give the output up, unless it is committed: nothing more is written to it, and the next run may have it."""
+        ...

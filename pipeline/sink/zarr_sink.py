@@ -9,7 +9,8 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, fields
 from functools import cached_property
-from typing import Any
+from pathlib import Path
+from typing import Any, Self
 
 import numpy as np
 import zarr
@@ -19,9 +20,19 @@ from zarr.storage import StorePath
 
 from pipeline.block import Block, is_aligned
 from pipeline.errors import ConfigError, PipelineError, WriteError
+from pipeline.sink.claim import CLAIM, Claim, claim_output, refuse_running
 from pipeline.sink.documents import array_documents, patch_consolidated
 from pipeline.sink.layout import Compressors, resolve_layout
-from pipeline.sink.staging import UncommittedStore, begin, commit, copy_around, staged_key
+from pipeline.sink.replacement import (
+    clear_hidden,
+    hidden_folder,
+    refuse_mount,
+    remove_hidden,
+    replace,
+    replaceable_folder,
+    restore,
+)
+from pipeline.sink.staging import UncommittedStore, clear, commit, copy_around, staged_key, stands
 from pipeline.source.chunks import ChunkGrid, ZarrArray
 from pipeline.source.hierarchy import NODE_NAMES, join_path, parent_path
 from pipeline.source.store import StoreLike, get_bytes, local_path, normalize_address, open_store, set_bytes, store_name
@@ -32,7 +43,8 @@ from pipeline.source.zarr_source import ZarrSource
 class ZarrSink:
     """An array that is being written. `create_output` makes one.
 
-    Pickles as these fields alone and opens its store where it is used.
+    Pickles as these fields alone and opens its store where it is used. As a context it is abandoned at the end, which changes
+    nothing after a commit.
 
     Parameters
     ----------
@@ -40,18 +52,30 @@ class ZarrSink:
         An address, or a store that is open already.
     array : str
         Path of the array from the root of the store.
+    claim : Claim
+        Of the run that writes.
+    replaces : str, optional
+        The folder whose place the store takes when it is committed.
     """
 
     store: str | Store
     array: str
+    claim: Claim
+    replaces: str | None = None
 
     def __getstate__(self) -> dict[str, Any]:
         return {field.name: getattr(self, field.name) for field in fields(self)}
 
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.abandon()
+
     @property
     def name(self) -> str:
-        """The store and the array, for messages."""
-        return f"{store_name(self.store)}:{self.array}" if self.array else store_name(self.store)
+        """The output and the array, for messages."""
+        return f"{self.claim.output}:{self.array}" if self.array else self.claim.output
 
     @cached_property
     def opened_store(self) -> Store:
@@ -61,17 +85,12 @@ class ZarrSink:
     @cached_property
     def zarr_array(self) -> ZarrArray:
         """The array, opened in this process for writing; raises WriteError where it is not being written."""
-        store = UncommittedStore(self.opened_store)
-        try:
+        with _translated(self.name):
+            self.claim.check()
+            store = UncommittedStore(self.opened_store, self.claim.check_async)
             metadata: Any = zarr.open_array(store, path=self.array, mode="r+").metadata
             config: Any = {"write_empty_chunks": True}  # open_array passes it on in newer versions of Zarr only
             return zarr.Array(zarr.AsyncArray(metadata, StorePath(store, self.array), config))
-        except Exception as error:
-            raise WriteError(
-                "the output is not being written: it is complete, or was never begun, or was removed",
-                where=self.name,
-                found=f"{type(error).__name__}: {error}",
-            ) from error
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -93,7 +112,8 @@ class ZarrSink:
         Raises
         ------
         WriteError
-            Where the block does not cover whole stored units, the values do not fit it, or the store refuses them.
+            Where another run took the output over, the block does not cover whole stored units, the values do not fit it, or
+            the store refuses them.
         """
         if not is_aligned(block, self.write_unit, self.shape):
             raise WriteError(
@@ -109,24 +129,62 @@ class ZarrSink:
                 expected=f"{self.dtype} {block.shape}",
             )
         with _translated(f"{self.name}{block}"):
+            self.claim.check()
             self.zarr_array[block.slices] = values
 
     def commit(self) -> None:
         """Make the output one that opens: check that every chunk is there, then put the metadata in place, the root's last.
 
+        Where an older output is replaced, that happens last.
+
         Raises
         ------
         WriteError
-            Where a chunk is missing, the store refuses, or the output is not being written.
+            Where another run took the output over, a chunk is missing, the store refuses, or the output is not being written.
         """
-        missing, first = ChunkGrid(self.zarr_array).missing(self.opened_store)
+        with _translated(self.name):
+            self.claim.check()
+            missing, first = ChunkGrid(self.zarr_array).missing(self.opened_store)
         if missing:
             raise WriteError(
                 "a part of the output was not written", where=self.name, found=f"{missing} chunks missing, first {first}"
             )
         # Durability against a power cut belongs here: sync every chunk file before the first document is put in place.
         with _translated(self.name):
-            commit(self.opened_store)
+            commit(self.opened_store, self.claim.check)
+            if self.replaces is not None:
+                replace(Path(self.replaces), Path(str(self.store)))
+        self.abandon()
+
+    def abandon(self) -> None:
+        """Give the output up: no worker writes to it any more, and the next run may begin it anew.
+
+        What was written for an output that was to be replaced is removed, and the old one stays; what was written anywhere
+        else stays for the next run to remove. Nothing happens where another run has the output or it is complete.
+        """
+        with _translated(self.name):
+            if self.claim.held():
+                self.claim.release()
+                if self.replaces is not None:
+                    remove_hidden(Path(self.replaces), self.claim.token)
+
+
+def check_output(
+    template: ZarrSource,
+    store: StoreLike,
+    dtype: np.dtype[Any],
+    chunks: Sequence[int] | None = None,
+    shards: Sequence[int] | None = None,
+    compressors: Compressors | None = None,
+    overwrite: bool = False,
+) -> None:
+    """Raise what `create_output` would raise now, unless that is a store that cannot be written; nothing is changed."""
+    target = open_store(store, "w")
+    _check_apart(template, target)
+    array_documents(template, np.dtype(dtype), resolve_layout(template, np.dtype(dtype), chunks, shards, compressors))
+    with _translated(store_name(target)):
+        address, _ = _place(normalize_address(store), target, overwrite)
+        refuse_running(address, store_name(target), overwrite)
 
 
 def create_output(
@@ -140,29 +198,33 @@ def create_output(
 ) -> ZarrSink:
     """Begin an output that is `template`'s store with its array normalized, and copy everything around the array.
 
+    An output that is a local folder and is replaced stays as it is until the new one is complete, which needs room for both.
+    In any other store the old one is lost now.
+
     Parameters
     ----------
     template : ZarrSource
         The input.
     store : str, path-like or zarr.abc.store.Store
-        Where the output goes. What an unfinished run left there is removed.
+        Where the output goes. What a run that is over left there is removed.
     dtype : numpy.dtype
         Of the normalized values.
     chunks, shards, compressors
         See `resolve_layout`.
     overwrite : bool
-        Replace a Zarr store that stands there.
+        Replace a Zarr store that stands there, and take the output over from another run that has begun it.
 
     Returns
     -------
     ZarrSink
+        To be abandoned, or used as a context, unless it is committed.
 
     Raises
     ------
     ConfigError
         Where the layout does not fit, or one of the two stores is inside the other.
     OutputExistsError
-        Where something stands there that may not be removed.
+        Where something stands there that may not be removed, or another run is writing there.
     WriteError
         Where the store cannot be written.
     """
@@ -171,10 +233,15 @@ def create_output(
     _check_apart(template, target)
     documents = array_documents(template, dtype, resolve_layout(template, dtype, chunks, shards, compressors))
     with _translated(store_name(target)):
-        begin(target, overwrite)
-        copy_around(template.opened_store, target, template.array)
-        _stage(target, template.array, documents)
-    return ZarrSink(normalize_address(store), template.array)
+        sink = _begin(normalize_address(store), target, template.array, overwrite)
+        try:
+            _make_empty(sink, target, overwrite)
+            copy_around(template.opened_store, sink.opened_store, template.array, sink.claim.check)
+            _stage(sink.opened_store, template.array, documents)
+        except BaseException:
+            sink.abandon()
+            raise
+    return sink
 
 
 def write_unit(
@@ -182,6 +249,35 @@ def write_unit(
 ) -> tuple[int, ...]:
     """The `write_unit` that an output of `create_output` would have; raises ConfigError where the layout does not fit."""
     return resolve_layout(template, template.dtype, chunks, shards, "none").unit
+
+
+def _begin(address: str | Store, store: Store, array: str, overwrite: bool) -> ZarrSink:
+    """A sink that has the claim to the output; what is there is untouched."""
+    place, folder = _place(address, store, overwrite)
+    claim = claim_output(place, store_name(store), overwrite)
+    if folder is None:
+        return ZarrSink(place, array, claim)
+    return ZarrSink(str(hidden_folder(folder) / claim.token), array, claim, str(folder))
+
+
+def _place(address: str | Store, store: Store, overwrite: bool) -> tuple[str | Store, Path | None]:
+    """Where the claim to an output is kept, and the folder that will be replaced; raises OutputExistsError."""
+    folder = replaceable_folder(store)
+    if folder is not None:
+        restore(folder)
+    if not stands(store, overwrite) or folder is None:
+        return address, None
+    refuse_mount(folder)
+    return str(hidden_folder(folder)), folder
+
+
+def _make_empty(sink: ZarrSink, target: Store, overwrite: bool) -> None:
+    """Remove what stands where `sink` writes, which is all that was there in `target` unless that is replaced later."""
+    if sink.replaces is not None:
+        clear_hidden(Path(sink.replaces))
+        return
+    stands(target, overwrite)  # another run may have completed the output before this one had the claim
+    clear(target, keep=CLAIM)
 
 
 def _stage(store: Store, array: str, documents: dict[str, bytes]) -> None:

@@ -7,19 +7,16 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from difflib import get_close_matches
 from typing import Any
 
-import numpy as np
 from numpy.typing import NDArray
 from zarr.abc.store import Store
 
 from pipeline.errors import SourceError
 from pipeline.source.chunks import ZarrArray
 from pipeline.source.hierarchy import children, find_node, join_path, parent_path
+from pipeline.source.labels import as_text, no_such_coordinate, stands_for_another, usable_labels
 from pipeline.source.store import store_name
-
-LABEL_KINDS = "Uiuf"
 
 
 @dataclass(frozen=True)
@@ -59,22 +56,14 @@ class Coordinates:
         node = find_node(self.store, join_path(self.group, dim))
         if node is None or node.path == self.array.path or node.shape != (self.sizes[dim],):
             return None
-        values = self._values(node.path, dim)[1]
-        return values if values.dtype.kind in LABEL_KINDS else None
+        array, values = self.read_array(node.path)
+        return None if stands_for_another(array.attrs) else usable_labels(values)
 
     def read(self, name: str) -> tuple[str, NDArray[Any]]:
         """The dim and the values of the coordinate `name`; raises SourceError where there is none or it fits no dim."""
         node = find_node(self.store, join_path(self.group, name)) if self.array.path else None
         if node is None or node.shape is None or node.path == self.array.path:
-            names = self._names()
-            close = get_close_matches(name, names, 1)
-            raise SourceError(
-                "no such coordinate",
-                where=self._where(name),
-                found=name,
-                expected=", ".join(names) or "a one-dimensional array beside the array; there is none",
-                remedy=f"use {close[0]!r}" if close else None,
-            )
+            raise no_such_coordinate(name, self._names(), self._where(name))
         if len(node.shape) != 1:
             raise SourceError(
                 "a coordinate must be one-dimensional",
@@ -82,8 +71,9 @@ class Coordinates:
                 found=f"shape {node.shape}",
                 expected=self._fitting(),
             )
-        named, values = self._values(node.path, name)
-        return self._dim_of(name, named, len(values)), values
+        array, values = self.read_array(node.path)
+        dims = stored_dims(array)
+        return self._dim_of(name, dims[0] if dims else None, len(values)), as_text(values)
 
     def _dim_of(self, name: str, named: str | None, length: int) -> str:
         stored = stored_dims(self.array)
@@ -99,22 +89,6 @@ class Coordinates:
                 expected=self._fitting(),
             )
         return candidates[0]
-
-    def _values(self, path: str, name: str) -> tuple[str | None, NDArray[Any]]:
-        array, values = self.read_array(path)
-        dims = stored_dims(array)
-        return (dims[0] if dims else None), self._plain(name, values)
-
-    def _plain(self, name: str, values: NDArray[Any]) -> NDArray[Any]:
-        """`values` with every kind of string as fixed-width text."""
-        if values.dtype.kind not in "OST":
-            return values
-        texts = [each.decode("utf-8", "replace") if isinstance(each, bytes) else each for each in values.tolist()]
-        if not all(isinstance(text, str) for text in texts):
-            raise SourceError(
-                "a coordinate holds objects that are not text", where=self._where(name), expected="strings, numbers or bool"
-            )
-        return np.array(texts, dtype=np.str_)
 
     def _names(self) -> list[str]:
         if not self.array.path:

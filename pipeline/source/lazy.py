@@ -2,55 +2,51 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterator
+from dataclasses import dataclass
 from itertools import accumulate, pairwise, product
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.block import Block
 from pipeline.errors import SourceError
+from pipeline.source.array_source import ArraySource
 
 
 @dataclass(frozen=True, eq=False)
-class LazySource:
-    """A Dask array with named dims and coordinates.
+class LazySource(ArraySource):
+    """A Dask array with named dims and coordinates; see `ArraySource` for the parameters. Its chunk sizes are known."""
 
-    Parameters
-    ----------
-    lazy : dask.array.Array
-        With known chunk sizes.
-    dims : tuple of str
-        One name for each of its axes.
-    sample_dim : str
-        The dim along which there are more and more observations.
-    coordinates : mapping of str to (str, ndarray)
-        For each name the dim it runs along and its values.
-    """
+    kind: ClassVar[str] = "dask"
 
-    lazy: Any
-    dims: tuple[str, ...]
-    sample_dim: str
-    coordinates: Mapping[str, tuple[str, NDArray[Any]]] = field(default_factory=dict)
+    def __post_init__(self) -> None:
+        if any(np.isnan(size) for size in self.values.shape):
+            raise SourceError(
+                "the Dask array has unknown chunk sizes",
+                found=str(self.values.shape),
+                expected="known sizes",
+                remedy="call compute_chunk_sizes() on it first",
+            )
+        super().__post_init__()
 
     def __getstate__(self) -> dict[str, Any]:
         """Without the graph: on a worker the values come as a dependency of the task, never through `read`."""
-        return {**self.__dict__, "lazy": None}
+        return {**self.__dict__, "values": None}
 
     @property
-    def shape(self) -> tuple[int, ...]:
-        return tuple(self.lazy.shape)
-
-    @property
-    def dtype(self) -> np.dtype[Any]:
-        dtype: np.dtype[Any] = np.dtype(self.lazy.dtype)
-        return dtype
+    def lazy(self) -> Any:
+        """The Dask array."""
+        return self.values
 
     @property
     def read_unit(self) -> tuple[int, ...]:
         return tuple(max((1, *sizes)) for sizes in self.lazy.chunks)
+
+    @property
+    def stored_chunks(self) -> list[int] | None:
+        return list(self.read_unit)
 
     def blocks(self, whole: frozenset[int]) -> Iterator[Block]:
         """The array's chunks as boxes, joined along the axes `whole`."""
@@ -63,25 +59,5 @@ class LazySource:
             if block.size:
                 yield block
 
-    def labels(self, dim: str) -> NDArray[Any] | None:
-        along, values = self.coordinates.get(dim, (None, None))
-        return values if along == dim else None
-
-    def coordinate(self, name: str) -> tuple[str, NDArray[Any]]:
-        if name not in self.coordinates:
-            raise SourceError(
-                "no such coordinate",
-                where=name,
-                found=name,
-                expected=", ".join(self.coordinates) or "an array with coordinates",
-            )
-        return self.coordinates[name]
-
-    def check(self) -> None:
-        """Nothing is stored, so nothing can be missing."""
-
     def read(self, block: Block) -> NDArray[Any]:
         return np.asarray(self.lazy[block.slices].compute(scheduler="synchronous"))
-
-    def provenance(self) -> dict[str, Any]:
-        return {"kind": "dask", "shape": list(self.shape), "dtype": self.dtype.str}

@@ -5,11 +5,15 @@ Not here: reading it (`zarr_source.py`).
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from difflib import get_close_matches
+from typing import Any
 
+import zarr
 from zarr.abc.store import Store
 
+from pipeline.dtypes import is_supported
 from pipeline.errors import SourceError
 from pipeline.source.chunks import ZarrArray
 from pipeline.source.coordinates import stored_dims
@@ -18,7 +22,6 @@ from pipeline.source.store import StoreLike, list_dir, normalize_address, open_s
 from pipeline.source.zarr_source import MissingChunks, ZarrSource, open_array
 
 SHOWN_ARRAYS = 20
-WIDEST_ITEM_BYTES = 8
 
 
 def open_source(
@@ -62,6 +65,15 @@ def open_source(
     if sample_dim is not None and sample_dim not in names:
         raise SourceError("no such dim", where=f"{where}, sample_dim", found=sample_dim, expected=", ".join(names))
     return ZarrSource(normalize_address(store), path, names, sample_dim or names[0], missing_chunks)
+
+
+def stored_place(data: Any) -> tuple[StoreLike | None, str | None]:
+    """The store that `data` is, or the store and the path of the Zarr array that it is; None and None for anything else."""
+    if isinstance(data, str | os.PathLike | Store):
+        return data, None
+    if isinstance(data, zarr.Array):
+        return data.store, data.path
+    return None, None
 
 
 def _pick_array(store: Store, wanted: str | None) -> str:
@@ -109,9 +121,12 @@ def _contents(store: Store) -> str:
 
 
 def _check_array(array: ZarrArray, where: str) -> None:
-    if array.dtype.kind not in "biuf" or array.dtype.itemsize > WIDEST_ITEM_BYTES:
+    if not is_supported(array.dtype):
         raise SourceError(
-            "the array does not hold real numbers", where=where, found=str(array.dtype), expected="bool, integers or floats"
+            "the array does not hold real numbers of up to 64 bits",
+            where=where,
+            found=str(array.dtype),
+            expected="bool, integers or floats",
         )
     if array.ndim == 0:
         raise SourceError("the array has no dim", where=where, found="a single value", expected="at least one dim")

@@ -122,23 +122,25 @@ def _by_label(source: Source, name: str, wanted: Label | Sequence[Label]) -> NDA
         raise SourceError(
             "this coordinate does not label samples", where=name, found=f"dim {dim}", expected=f"dim {source.sample_dim}"
         )
-    values = list(wanted) if isinstance(wanted, (list, tuple)) else [wanted]
-    selected = _matches(labels, values)
-    if not selected.any():
+    values: list[Any] = list(wanted) if isinstance(wanted, (list, tuple)) else [wanted]
+    matches = [_matches(labels, value) for value in values]
+    unmatched = [str(value) for value, match in zip(values, matches, strict=True) if not match.any()]
+    if unmatched or not values:
         shown = ", ".join(str(label) for label in np.unique(labels.astype(str))[:SHOWN_LABELS])
         raise SourceError(
-            "no sample is selected",
+            "no sample has this label",
             where=f"fit.where.{name}",
-            found=", ".join(map(str, values)),
+            found=", ".join(unmatched) or "no label",
             expected=f"labels such as {shown}",
         )
+    selected: NDArray[np.bool_] = np.logical_or.reduce(matches)
     return selected
 
 
-def _matches(labels: NDArray[Any], wanted: Sequence[Any]) -> NDArray[np.bool_]:
+def _matches(labels: NDArray[Any], wanted: Label) -> NDArray[np.bool_]:
     if labels.dtype.kind in "OUST":
-        return np.isin(labels.astype(str), [str(value) for value in wanted])
-    return np.isin(labels, [value for value in wanted if not isinstance(value, str)])
+        return np.asarray(labels.astype(str) == str(wanted))
+    return np.zeros(labels.shape, bool) if isinstance(wanted, str) else np.asarray(labels == wanted)
 
 
 def _by_position(positions: slice, samples: int) -> NDArray[np.bool_]:

@@ -20,6 +20,7 @@ from pipeline.errors import ConfigError, PipelineError, SourceError
 
 StoreLike: TypeAlias = str | os.PathLike[str] | Store
 SHOWN_NAMES = 12
+SHOWN_CHARACTERS = 160
 
 
 def open_store(store: StoreLike, mode: Literal["r", "w"]) -> Store:
@@ -44,11 +45,12 @@ def open_store(store: StoreLike, mode: Literal["r", "w"]) -> Store:
         raise _refusal(mode)(
             "this kind of store address is not known", where=store_name(store), expected="a local path or a file:// URL"
         )
-    if mode == "r" and not path.exists():
+    exists = _exists(path, _refusal(mode))
+    if mode == "r" and not exists:
         raise SourceError(
             "the store does not exist", where=str(path), found=_surroundings(path), expected="a folder with a Zarr store"
         )
-    if path.exists() and not path.is_dir():
+    if exists and not path.is_dir():
         raise _refusal(mode)(
             "the store is not a folder", where=str(path), found="a file", expected="a folder with a Zarr store"
         )
@@ -95,8 +97,12 @@ def store_name(store: StoreLike) -> str:
 
 
 def get_bytes(store: Store, key: str) -> bytes | None:
-    """The object stored as `key`, None where there is none."""
-    buffer = sync(store.get(key, default_buffer_prototype()))
+    """The object stored as `key`, None where there is none; raises SourceError where the file system refuses."""
+    try:
+        buffer = sync(store.get(key, default_buffer_prototype()))
+    except (OSError, ValueError) as error:
+        where = f"{store_name(store)}: {key}"
+        raise SourceError("an object of the store cannot be read", where=_shown(where), found=_reason(error)) from error
     return None if buffer is None else buffer.to_bytes()
 
 
@@ -144,8 +150,32 @@ def _refusal(mode: Literal["r", "w"]) -> type[PipelineError]:
     return SourceError if mode == "r" else ConfigError
 
 
+def _exists(path: Path, refusal: type[PipelineError]) -> bool:
+    try:
+        os.stat(path)
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+    except (OSError, ValueError) as error:
+        raise refusal(
+            "the store's path cannot be used", where=_shown(str(path)), found=_reason(error), expected="the path of a folder"
+        ) from None
+    return True
+
+
+def _reason(error: OSError | ValueError) -> str:
+    return getattr(error, "strerror", None) or str(error)
+
+
+def _shown(place: str) -> str:
+    text = place.replace("\0", "\\0")
+    return text if len(text) <= SHOWN_CHARACTERS else text[: SHOWN_CHARACTERS - 1] + "…"
+
+
 def _surroundings(path: Path) -> str:
     parent = next(folder for folder in path.parents if folder.is_dir())
-    names = sorted(each.name for each in parent.iterdir() if not each.name.startswith("."))
+    try:
+        names = sorted(each.name for each in parent.iterdir() if not each.name.startswith("."))
+    except OSError:
+        return f"{parent} cannot be listed"
     more = ", …" if len(names) > SHOWN_NAMES else ""
     return f"{parent} holds {', '.join(names[:SHOWN_NAMES]) or 'nothing'}{more}"

@@ -172,26 +172,37 @@ def bin_count(dtype: np.dtype[Any]) -> int | None:
 
 
 def _power_sums(counts: Counts, values: NDArray[Any], feature_shape: tuple[int, ...]) -> PowerSums:
-    """Σ count·valueᵏ over the bins, in Python's integers; `values` of shape (bins,) or one row a feature."""
-    integers, exponent = _integers(values)
-    rows = values.ndim > 1
-    powers = [integers.reshape(-1, counts.shape[1]) ** power for power in POWERS]
+    """Σ count·valueᵏ over the bins, in Python's integers; `values` of shape (bins,) or feature shape + (bins,).
+
+    One feature after another, and only the values that occur, since Python's integers take many times their array's memory.
+    """
+    rows = values.reshape(-1, values.shape[-1])
+    exponent = _lowest_exponent(values)
     sums: list[list[int]] = [[] for _ in POWERS]
     for feature, count in enumerate(counts):
         occurs = np.flatnonzero(count)
-        times = count[occurs].tolist()
+        integers = _integers(rows[feature if len(rows) > 1 else 0, occurs], exponent)
+        terms = count[occurs].tolist()
         for power in POWERS:
-            sums[power - 1].append(sum(map(mul, times, powers[power - 1][feature if rows else 0, occurs].tolist())))
+            terms = list(map(mul, terms, integers))
+            sums[power - 1].append(sum(terms))
     return PowerSums.from_integers(sums, [power * exponent for power in POWERS], feature_shape)
 
 
-def _integers(values: NDArray[Any]) -> tuple[NDArray[np.object_], int]:
-    """(integers, exponent): `values`, finite, as `integer · 2^exponent`, exactly."""
+def _lowest_exponent(values: NDArray[Any]) -> int:
+    """An exponent for which all of `values`, finite, are integers times two to its power."""
     if values.dtype.kind != "f":
-        return values.astype(object), 0
+        return 0
     fractions, exponents = np.frexp(values)
-    significands = np.ldexp(fractions, SIGNIFICAND_BITS).astype(np.int64)
-    shifts = exponents.astype(np.int64) - SIGNIFICAND_BITS
-    exponent = int(shifts[significands != 0].min(initial=0))
-    shifts = np.where(significands != 0, shifts - exponent, 0)
-    return np.left_shift(significands.astype(object), shifts.astype(object)), exponent
+    return int(exponents.min(where=fractions != 0, initial=SIGNIFICAND_BITS)) - SIGNIFICAND_BITS
+
+
+def _integers(values: NDArray[Any], exponent: int) -> list[int]:
+    """`values`, finite, as integers times two to the power `exponent`, exactly."""
+    if values.dtype.kind != "f":
+        integers: list[int] = values.tolist()
+        return integers
+    fractions, exponents = np.frexp(values)
+    significands = np.ldexp(fractions, SIGNIFICAND_BITS).astype(np.int64).tolist()
+    shifts = np.where(fractions != 0, exponents.astype(np.int64) - SIGNIFICAND_BITS - exponent, 0).tolist()
+    return [significand << shift for significand, shift in zip(significands, shifts, strict=True)]

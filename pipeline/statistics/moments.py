@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.block import Block
+from pipeline.dtypes import is_supported
 from pipeline.errors import DataError
 from pipeline.statistics.arrays import take
 from pipeline.statistics.describe import EXTREMA_DTYPES, Counts, Statistics, extrema_dtype, extrema_identities
@@ -61,7 +62,7 @@ class Moments:
         DataError
             Where `dtype` is something else.
         """
-        if dtype.kind not in "biuf" or dtype.itemsize > 8:
+        if not is_supported(dtype):
             raise DataError("no moments of this dtype", found=dtype, expected="a real dtype of at most 64 bits")
         least, greatest = extrema_identities(extrema_dtype(dtype))
         counts = np.zeros((5, *feature_shape), np.int64)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 from dataclasses import replace
@@ -10,8 +11,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from pipeline.errors import ManifestError, OutputExistsError, WriteError
-from pipeline.manifest import SCHEMA_VERSION, FittedStatistics, ManifestRecord, as_labels
+from pipeline.errors import ConfigError, ManifestError, OutputExistsError, WriteError
+from pipeline.manifest import SCHEMA_VERSION, FittedStatistics, ManifestRecord, as_labels, check_destination
+from pipeline.normalize.chain import FittedChain
+from pipeline.normalize.elementwise import Affine
 from tests.manifest.fitting import EXPRESSION, fit_record, make_record
 
 FILES = {"manifest.json", "arrays.safetensors"}
@@ -217,3 +220,77 @@ def test_statistics_of_no_step_are_refused(record):
     misplaced = FittedStatistics(4, ("gene",), record.statistics[0].statistics)
     with pytest.raises(ManifestError, match="not there"):
         replace(record, statistics=(misplaced,))
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"nan_policy": "ignore", "statistics": ()},
+        {"chain": {"output_dtype": np.dtype("longdouble")}},
+        {"chain": {"input_dtype": np.dtype("complex64")}},
+        {"sizes": {"gene": -1}},
+        {"sizes": {"gene": 4.5}},
+        {"sizes": {"gene": "4"}},
+    ],
+)
+def test_a_record_refuses_what_load_would_refuse(changes):
+    record = make_record()
+    chain = replace(record.chain, **changes.pop("chain", {}))
+    with pytest.raises(ManifestError):
+        replace(record, **{"chain": chain, **changes})
+
+
+def test_a_step_that_no_manifest_can_name_is_refused():
+    class Unknown(Affine):
+        name = "unknown"
+
+    chain = FittedChain((Unknown(scale=2.0).fit(None),), ("sample",), "sample", np.dtype("f4"), np.dtype("f4"))
+    with pytest.raises(ManifestError, match=r"unknown step: chain\.0"):
+        ManifestRecord(chain, sizes={})
+
+
+@pytest.mark.parametrize("path", ["a\0b", "a" * 300, None, "a/" * 3000])
+def test_a_path_that_cannot_be_one(path, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(ManifestError):
+        ManifestRecord.load(path)
+    with pytest.raises(ConfigError, match="not the path of a folder"):
+        make_record().save(path)
+    with pytest.raises(ConfigError, match="not the path of a folder"):
+        check_destination(path, overwrite=False)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_name_as_long_as_the_file_system_allows(tmp_path):
+    record = make_record()
+    for overwrite in (False, True):
+        record.save(tmp_path / ("a" * 255), overwrite=overwrite)
+    assert ManifestRecord.load(tmp_path / ("a" * 255)).digest == record.digest
+    assert [path.name for path in tmp_path.iterdir()] == ["a" * 255]
+
+
+def test_whether_a_manifest_can_be_saved_is_known_before(tmp_path, monkeypatch):
+    check_destination(tmp_path / "new" / "m", overwrite=False)
+    assert list(tmp_path.iterdir()) == []
+    make_record().save(tmp_path / "m")
+    check_destination(tmp_path / "m", overwrite=True)
+    with pytest.raises(OutputExistsError):
+        check_destination(tmp_path / "m", overwrite=False)
+    with pytest.raises(OutputExistsError, match="no manifest"):
+        check_destination(tmp_path, overwrite=True)
+    (tmp_path / "file").write_text("")
+    with pytest.raises(WriteError, match="cannot be written"):
+        check_destination(tmp_path / "file" / "m", overwrite=False)
+
+    def refuse(*_, **__):
+        raise PermissionError(errno.EACCES, "Permission denied")
+
+    monkeypatch.setattr(Path, "mkdir", refuse)
+    with pytest.raises(WriteError, match="Permission denied"):
+        check_destination(tmp_path / "other", overwrite=False)
+
+
+@pytest.mark.skipif(not Path("/proc/self").exists(), reason="there is no /proc")
+def test_a_folder_that_nothing_can_be_written_in():
+    with pytest.raises(WriteError, match="cannot be written"):
+        check_destination("/proc/x.manifest", overwrite=False)

@@ -50,10 +50,17 @@ class RecordingStore(WrapperStore[Store]):
         return await self._store.get(key, prototype, byte_range)
 
     async def set(self, key: str, value: Any) -> None:
+        self._count(key)
+        await self._store.set(key, value)
+
+    async def set_if_not_exists(self, key: str, value: Any) -> None:
+        self._count(key)
+        await self._store.set_if_not_exists(key, value)
+
+    def _count(self, key: str) -> None:
         if self.fails is not None and self.fails(key):
             raise OSError(errno.ENOSPC, "No space left on device")
         self.stored[key] += 1
-        await self._store.set(key, value)
 
     def set_sync(self, key: str, value: Any) -> None:
         raise AssertionError("not counted")
@@ -136,7 +143,10 @@ def test_everything_around_is_byte_identical(source: ZarrSource, output: Path) -
     assert "notes.txt" in after
 
 
-def test_a_write_stores_each_object_once_and_fetches_none(source: ZarrSource, output: Path) -> None:
+def test_a_write_stores_each_object_once_and_fetches_only_the_claim(
+    source: ZarrSource, output: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("pipeline.sink.staging.CHECK_SECONDS", np.inf)
     store = RecordingStore(LocalStore(output))
     sink = create_output(source, store, FLOAT64)
     sink.zarr_array  # noqa: B018 (opens it)
@@ -145,7 +155,8 @@ def test_a_write_stores_each_object_once_and_fetches_none(source: ZarrSource, ou
     write_all(sink, numbered())
     expected = {source.grid.key_at(block) for block in tile(SHAPE, sink.write_unit)}
     assert dict(store.stored) == dict.fromkeys(expected, 1)
-    assert not store.fetched
+    blocks = len(list(tile(SHAPE, block_step(SHAPE, sink.write_unit, 8, 500))))
+    assert dict(store.fetched) == {".zarrnorm/run": blocks}
 
 
 def test_fill_values_are_stored_like_any_other(source: ZarrSource, output: Path) -> None:
@@ -352,7 +363,7 @@ def test_writes_in_another_process(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     sink = create_output(source, "out.zarr", FLOAT64)
     sink.zarr_array  # noqa: B018 (what is opened here must not travel)
     content = pickle.dumps(sink)
-    assert len(content) < 400
+    assert len(content) < 600
     code = (
         "import pickle, sys; import numpy as np; from pipeline.block import tile; sink = pickle.load(sys.stdin.buffer); "
         "[sink.write(block, np.full(block.shape, 5.0)) for block in tile(sink.shape, sink.write_unit)]"
@@ -386,10 +397,10 @@ def test_existing_output_is_kept_unless_it_may_go(tmp_path: Path, output: Path) 
     assert "output.overwrite" in str(caught.value)
     assert stored_files(output) == before
     sink = create_output(source, output, FLOAT64, overwrite=True)
-    assert_does_not_open(output)
-    assert not (output / "precious").exists()
     write_all(sink, numbered())
+    assert stored_files(output) == before
     sink.commit()
+    assert not (output / "precious").exists()
     assert open_source(output, "images").shape == SHAPE
 
 
@@ -416,7 +427,8 @@ def test_empty_folder_is_used(tmp_path: Path, output: Path) -> None:
 
 def test_unfinished_output_is_begun_anew(tmp_path: Path, output: Path) -> None:
     source = small_source(tmp_path)
-    write_all(create_output(source, output, FLOAT64, chunks=(1, 1, 1)), numbered())
+    with create_output(source, output, FLOAT64, chunks=(1, 1, 1)) as stopped:
+        write_all(stopped, numbered())
     sink = create_output(source, output, FLOAT64)
     assert not [name for name in stored_files(output) if name.startswith("images/")]
     write_all(sink, numbered())
@@ -444,9 +456,10 @@ def test_commit_stopped_anywhere_does_not_open(tmp_path: Path, output: Path, zar
             return len(put) > stop
 
         sink = create_output(source, RecordingStore(LocalStore(output), fails), FLOAT64)
-        write_all(sink, numbered())
-        with pytest.raises(WriteError):
-            sink.commit()
+        with sink:
+            write_all(sink, numbered())
+            with pytest.raises(WriteError):
+                sink.commit()
         for opening in (zarr.open, zarr.open_group):
             with pytest.raises(Exception, match=r"(?i)no |not"):
                 opening(output, mode="r")
@@ -456,12 +469,14 @@ def test_commit_stopped_anywhere_does_not_open(tmp_path: Path, output: Path, zar
     assert open_source(output, "images").shape == SHAPE
 
 
-@pytest.mark.parametrize("key", ["label/c/1", "images/c/1/0/0", ".zarrnorm/unfinished", ".zarrnorm/zarr.json.staged"])
+@pytest.mark.parametrize(
+    "key", ["label/c/1", "images/c/1/0/0", ".zarrnorm/run", ".zarrnorm/unfinished", ".zarrnorm/zarr.json.staged"]
+)
 def test_full_disk_is_one_error(tmp_path: Path, output: Path, key: str) -> None:
     source = small_source(tmp_path)
     store = RecordingStore(LocalStore(output), lambda stored: stored == key)
-    with pytest.raises(WriteError, match="cannot be written") as caught:
-        write_all(create_output(source, store, FLOAT64), numbered())
+    with pytest.raises(WriteError, match="cannot be written") as caught, create_output(source, store, FLOAT64) as sink:
+        write_all(sink, numbered())
     assert "No space left" in str(caught.value)
     assert caught.value.exit_status == 1
     assert_does_not_open(output)
@@ -480,7 +495,7 @@ def test_removal_stopped_half_way_can_be_repeated(tmp_path: Path, output: Path, 
     with monkeypatch.context() as patched:
         patched.setattr("pipeline.sink.staging._remove", stopped)
         with pytest.raises(WriteError, match="killed"):
-            create_output(source, output, FLOAT64, overwrite=True)
+            create_output(source, RecordingStore(LocalStore(output)), FLOAT64, overwrite=True)
     assert (output / "old").exists()
     assert_does_not_open(output)
     create_output(source, output, FLOAT64)

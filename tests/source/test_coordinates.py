@@ -121,10 +121,23 @@ def test_lost_chunk_of_a_coordinate_is_an_error(path: Path) -> None:
     assert open_source(path, "images", missing_chunks="fill").coordinate("label")[0] == "sample"
 
 
-def test_dates_are_no_labels_but_a_coordinate(tmp_path: Path) -> None:
+@pytest.mark.parametrize("values", [["2020-01-01", "2020-01-02"], [True, False]])
+def test_dates_and_bool_are_no_labels_but_a_coordinate(tmp_path: Path, values: list[Any]) -> None:
     group = zarr.create_group(tmp_path)
     write_array(group, "matrix", np.ones((2, 3)), Stored(3, (2, 3)), ("time", "x"))
-    write_quietly(group, "time", np.array(["2020-01-01", "2020-01-02"], dtype="M8[s]"))
+    array = np.array(values, dtype="M8[s]" if isinstance(values[0], str) else bool)
+    write_quietly(group, "time", array)
     source = open_source(tmp_path, "matrix")
     assert source.labels("time") is None
-    assert source.coordinate("time")[1].dtype.kind == "M"
+    assert source.coordinate("time")[1].dtype.kind == array.dtype.kind
+
+
+@pytest.mark.parametrize(
+    ("attributes", "usable"),
+    [({}, True), ({"units": "nm"}, True), ({"units": "days since 2020-01-01"}, False), ({"scale_factor": 0.5}, False)],
+)
+def test_numbers_that_encode_something_else_are_no_labels(tmp_path: Path, attributes: dict[str, Any], usable: bool) -> None:
+    group = zarr.create_group(tmp_path)
+    write_array(group, "matrix", np.ones((2, 3)), Stored(3, (2, 3)), ("x", "gene"))
+    write_array(group, "gene", np.arange(3), Stored(3, (3,)), ("gene",), attributes=attributes)
+    assert (open_source(tmp_path, "matrix").labels("gene") is not None) == usable

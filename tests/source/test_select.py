@@ -40,7 +40,8 @@ def test_nothing_asked_is_nothing_selected() -> None:
 def test_by_label() -> None:
     split = ["train", "test", "train"] * 4
     assert _positions(Scope(where={"split": "test"}), split=split) == [1, 4, 7, 10]
-    assert _positions(Scope(where={"split": ["test", "other"]}), split=split) == [1, 4, 7, 10]
+    assert _positions(Scope(where={"split": ["test", "train"]}), split=split) == list(range(SAMPLES))
+    assert _refused(Scope(where={"split": ["test", "other"]}), split=split).found == "other"
 
 
 def test_by_boolean_coordinate() -> None:
