@@ -5,10 +5,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from pipeline.inference import Manifest
+    from pipeline.inference import Manifest, ManifestCollection
     from pipeline.run import fit
 
-__all__ = ["Manifest", "fit"]
+__all__ = ["Manifest", "ManifestCollection", "fit"]
 
 
 def __getattr__(name: str) -> Any:
@@ -21,4 +21,8 @@ def __getattr__(name: str) -> Any:
         from pipeline.inference import Manifest
 
         return Manifest
+    if name == "ManifestCollection":
+        from pipeline.inference import ManifestCollection
+
+        return ManifestCollection
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

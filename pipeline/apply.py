@@ -57,8 +57,17 @@ class Write:
 
     def __call__(self, block: Block, values: NDArray[Any]) -> Written:
         part = dict(zip(self.source.dims, block.slices, strict=True))
-        self.sink.write(block, self.chain.select(part)(values, self.source.dims))
+        normalized = self.chain.select(part)(values, self.source.dims)
+        self.sink.write(self._written(block), normalized)
         return Written(1, self.gather(block, values) if self.gather else None)
+
+    def _written(self, block: Block) -> Block:
+        """The block of the output: along a dim of which the output has a part, `block` holds everything."""
+        if not self.chain.kept:
+            return block
+        kept = [len(self.chain.kept[dim]) if dim in self.chain.kept else None for dim in self.source.dims]
+        stop = tuple(last if size is None else size for last, size in zip(block.stop, kept, strict=True))
+        return Block(block.start, stop)
 
 
 def write_blocks(task: Write, blocks: Iterable[Block], executor: Executor, advance: Advance) -> Written:
@@ -73,7 +82,8 @@ def write_blocks(task: Write, blocks: Iterable[Block], executor: Executor, advan
     if not groups:
         return Written(0)
     parts = executor.map_merge(task, _merge, list(groups.values()), advance)
-    summaries = [(box, part.summaries) for box, part in zip(groups, parts, strict=True) if part.summaries is not None]
+    boxes = [task.gather.box(box) if task.gather else box for box in groups]
+    summaries = [(box, part.summaries) for box, part in zip(boxes, parts, strict=True) if part.summaries is not None]
     joined = with_everything(join_groups(summaries, task.gather.feature_shape)) if task.gather else None
     return Written(sum(part.blocks for part in parts), joined)
 

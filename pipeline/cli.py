@@ -112,14 +112,15 @@ def main() -> None:
 @debug_option
 def run(config_path: str, overrides: tuple[str, ...]) -> None:
     """Fit, then write the normalized store and the manifest."""
-    from pipeline.config import Config, load_config
+    from pipeline.arrays_config import ArraysConfig, load_run_config
 
-    config = load_config(config_path, overrides, Config)
+    config = load_run_config(config_path, overrides)
     from pipeline.progress import open_reporter
     from pipeline.run import run_config
+    from pipeline.several import run_arrays
 
     with open_reporter() as reporter:
-        result = run_config(config, reporter)
+        result = run_arrays(config, reporter) if isinstance(config, ArraysConfig) else run_config(config, reporter)
     click.echo(f"store:    {result.output_store}")
     click.echo(f"manifest: {result.manifest_path}")
     click.echo(f"digest:   {result.manifest.digest}")
@@ -131,14 +132,15 @@ def run(config_path: str, overrides: tuple[str, ...]) -> None:
 @debug_option
 def fit(config_path: str, overrides: tuple[str, ...]) -> None:
     """Fit, and write the manifest only."""
-    from pipeline.config import Config, load_config
+    from pipeline.arrays_config import ArraysConfig, load_run_config
 
-    config = load_config(config_path, overrides, Config)
+    config = load_run_config(config_path, overrides)
     from pipeline.progress import open_reporter
     from pipeline.run import fit_config
+    from pipeline.several import fit_arrays
 
     with open_reporter() as reporter:
-        manifest = fit_config(config, reporter)
+        manifest = fit_arrays(config, reporter) if isinstance(config, ArraysConfig) else fit_config(config, reporter)
     click.echo(f"manifest: {config.output.manifest}")
     click.echo(f"digest:   {manifest.digest}")
 
@@ -159,13 +161,17 @@ def apply(manifest_path: str, source: str, output: str, overwrite: bool, overrid
     document = {"source": {"store": store, "array": array}, "output": {"store": output, "overwrite": overwrite}}
     config = parse_config(override(document, overrides), ApplyConfig)
     check_apart({"MANIFEST": manifest_path, "output.store": config.output.store})
-    from pipeline.inference import Manifest
+    from pipeline.inference import Manifest, load_manifest
     from pipeline.progress import open_reporter
     from pipeline.run import apply_manifest
+    from pipeline.several import apply_collection
 
-    manifest = Manifest.load(manifest_path)
+    manifest = load_manifest(manifest_path)
     with open_reporter() as reporter:
-        written = apply_manifest(manifest, config, reporter)
+        if isinstance(manifest, Manifest):
+            written = apply_manifest(manifest, config, reporter)
+        else:
+            written = apply_collection(manifest, config, reporter)
     click.echo(f"store:    {written}")
 
 
@@ -176,12 +182,13 @@ def apply(manifest_path: str, source: str, output: str, overwrite: bool, overrid
 @debug_option
 def plan(config_path: str, overrides: tuple[str, ...], as_json: bool) -> None:
     """Show what a run would do: passes, blocks, tasks, bytes and memory. Reads no data."""
-    from pipeline.config import Config, load_config
+    from pipeline.arrays_config import ArraysConfig, load_run_config
 
-    config = load_config(config_path, overrides, Config)
+    config = load_run_config(config_path, overrides)
     from pipeline.run import plan_config
+    from pipeline.several import plan_arrays
 
-    planned = plan_config(config)
+    planned = plan_arrays(config) if isinstance(config, ArraysConfig) else plan_config(config)
     if as_json:
         click.echo(_strict_json(planned.to_json()))
         return
@@ -196,15 +203,15 @@ def plan(config_path: str, overrides: tuple[str, ...], as_json: bool) -> None:
 @debug_option
 def show(manifest_path: str, as_json: bool) -> None:
     """Show the statistics and the chain of a manifest."""
-    from pipeline.inference import Manifest
+    from pipeline.inference import Manifest, load_manifest
 
-    manifest = Manifest.load(manifest_path)
+    manifest = load_manifest(manifest_path)
     if as_json:
         click.echo(_strict_json(manifest.to_json()))
         return
-    from pipeline.tables import manifest_tables, print_tables
+    from pipeline.tables import collection_tables, manifest_tables, print_tables
 
-    print_tables(manifest_tables(manifest))
+    print_tables(manifest_tables(manifest) if isinstance(manifest, Manifest) else collection_tables(manifest))
 
 
 @main.command()

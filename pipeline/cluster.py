@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from pickle import PickleBuffer
 from time import monotonic, sleep
@@ -20,11 +20,13 @@ from dask.system import CPU_COUNT
 from distributed import Client, Future, LocalCluster, Worker
 from distributed.comm.core import CommClosedError
 from distributed.protocol.pickle import dumps
+from distributed.system import MEMORY_LIMIT
+from threadpoolctl import threadpool_limits
 
 from pipeline.block import Block
 from pipeline.config import AddressClusterConfig, ClusterConfig, LocalClusterConfig
 from pipeline.errors import ClusterError
-from pipeline.executor import MERGE_FAN_IN, Advance, BlockTask, decoded_bytes, run_block
+from pipeline.executor import MERGE_FAN_IN, Advance, BlockTask, Executor, decoded_bytes, run_block
 from pipeline.source.lazy import LazySource
 
 Result = TypeVar("Result")
@@ -33,14 +35,23 @@ CONNECT_TIMEOUT = "10s"
 TASK_BYTES_IN_GRAPH = 1 << 20
 STOP_SECONDS = 30.0
 POLL_SECONDS = 0.05
+MACHINE_SHARED = "this machine's memory shared by its workers"
 DONE_STATES = frozenset({"memory", "error", "released", "forgotten"})
 
 
 @dataclass(frozen=True)
 class DaskExecutor:
-    """Runs tasks as one Dask graph on the cluster of `client`: a leaf for each block, then a tree of merges."""
+    """Runs tasks as one Dask graph on the cluster of `client`: a leaf for each block, then a tree of merges.
+
+    Parameters
+    ----------
+    client : distributed.Client
+    memory_bytes : int, optional
+        What each worker may take, where that is not what the workers themselves say.
+    """
 
     client: Client
+    memory_bytes: int | None = None
 
     def map_merge(
         self,
@@ -205,8 +216,33 @@ def connect(config: ClusterConfig, debug: bool = False) -> Iterator[DaskExecutor
         with _client_at(config.address) as client:
             yield DaskExecutor(client)
         return
-    with _local_cluster(config, debug) as cluster, Client(cluster) as client:
-        yield DaskExecutor(client)
+    with _one_thread_a_task(config), _local_cluster(config, debug) as cluster, Client(cluster) as client:
+        yield DaskExecutor(client, memory_per_worker(config))
+
+
+def _one_thread_a_task(config: LocalClusterConfig) -> AbstractContextManager[object]:
+    """Where tasks run on threads of this process, a BLAS that starts none of its own: workers of their own do so by themselves.
+
+    Two tasks with two BLAS threads each took 3 to 10 times as long on 2 cores for covariances and whitening.
+    """
+    return nullcontext() if config.processes else threadpool_limits(1, user_api="blas")
+
+
+def memory_per_worker(config: ClusterConfig) -> int | None:
+    """The memory that a worker may take: of a local one its share of the machine's; None where only an address is known."""
+    return None if isinstance(config, AddressClusterConfig) else MEMORY_LIMIT // config.workers
+
+
+def room_of(executor: Executor) -> tuple[int, int | None, str]:
+    """How many threads a worker of `executor` has, what memory (None where none is known), and how that comes about."""
+    if not isinstance(executor, DaskExecutor):
+        return 1, MEMORY_LIMIT, "this machine's memory"
+    workers = list(executor.client.scheduler_info(n_workers=-1)["workers"].values())
+    threads = max((worker["nthreads"] for worker in workers), default=1)
+    if executor.memory_bytes is not None:
+        return threads, executor.memory_bytes, MACHINE_SHARED
+    limits = [worker["memory_limit"] for worker in workers if worker["memory_limit"]]
+    return threads, min(limits, default=None), "the memory limit of the smallest worker"
 
 
 def threads_per_worker(config: ClusterConfig) -> int:

@@ -9,7 +9,7 @@ import math
 import os
 from collections.abc import Mapping, Sequence
 from difflib import get_close_matches
-from typing import Annotated, Any, ClassVar, Literal, Self, TypeAlias, TypeVar, cast, get_args
+from typing import Annotated, Any, ClassVar, Literal, Self, TypeAlias, TypeVar, cast, get_args, get_origin
 
 from pydantic import (
     AfterValidator,
@@ -99,7 +99,8 @@ def _codecs(value: object) -> str | tuple[dict[str, Any], ...]:
     return tuple(dict(each) for each in named)
 
 
-def _manifest_beside(validated: dict[str, Any]) -> str:
+def manifest_beside(validated: dict[str, Any]) -> str:
+    """Where the manifest goes by default: beside the output's store."""
     store: str = validated["store"].rstrip("/")
     return store.removesuffix(STORE_SUFFIX) + MANIFEST_SUFFIX
 
@@ -200,6 +201,7 @@ class FitConfig(Section):
     unseen: Literal["error", "global", "nan"] = Field(
         default="error", description="error, global or nan: what becomes of a label that was not fitted"
     )
+    weights: Text | None = Field(default=None, description="the name of a coordinate of the samples that holds their weights")
     nan: Literal["skip", "error", "propagate"] = Field(default="skip", description="skip, error or propagate")
     describe: bool | None = Field(default=None, description="true or false")
 
@@ -219,7 +221,7 @@ class ApplyOutputConfig(Section):
 class OutputConfig(ApplyOutputConfig):
     """Where the normalized store and the manifest go, of which dtype the store is, and how it is laid out."""
 
-    manifest: Place = Field(default_factory=_manifest_beside, description="path of the manifest to write")
+    manifest: Place = Field(default_factory=manifest_beside, description="path of the manifest to write")
     dtype: DtypeName | None = Field(default=None, description=", ".join(DTYPES))
 
 
@@ -241,7 +243,7 @@ class AddressClusterConfig(Section):
 
 ClusterConfig: TypeAlias = LocalClusterConfig | AddressClusterConfig
 _CLUSTERS: Mapping[str, type[Section]] = {"local": LocalClusterConfig, "address": AddressClusterConfig}
-_Cluster = Annotated[
+Cluster = Annotated[
     Annotated[LocalClusterConfig, Tag("local")] | Annotated[AddressClusterConfig, Tag("address")],
     Discriminator(_cluster_kind),
 ]
@@ -252,7 +254,7 @@ class ApplyConfig(Section):
 
     source: SourceConfig = Field(description="a mapping with the key store")
     output: ApplyOutputConfig = Field(description="a mapping with the key store")
-    cluster: _Cluster = Field(default_factory=LocalClusterConfig, description="a mapping with the key kind: local or address")
+    cluster: Cluster = Field(default_factory=LocalClusterConfig, description="a mapping with the key kind: local or address")
     block_bytes: Bytes = Field(
         default=ByteSize(DEFAULT_BLOCK_BYTES), description="a number of bytes, such as 134217728 or 128MiB"
     )
@@ -428,6 +430,8 @@ def _locate(loc: Sequence[str | int], model: type[BaseModel]) -> tuple[list[str]
         if entered:
             field = section.model_fields.get(str(part))
         annotation = None if field is None else field.annotation
+        if get_origin(annotation) is dict and len(path) > 1 and path[-2] in section.model_fields:  # the name of a section
+            annotation = get_args(annotation)[1]
         entered = isinstance(annotation, type) and issubclass(annotation, Section)
         if entered:
             section = cast("type[Section]", annotation)

@@ -15,13 +15,16 @@ from pipeline.block import Block
 from pipeline.errors import DataError
 from pipeline.gather import Summaries
 from pipeline.normalize.chain import run_steps
+from pipeline.normalize.standard import ZScore
 from pipeline.normalize.step import FittedStep
 from pipeline.source.source import Source
 from pipeline.statistics.covariance import CovarianceSums
 from pipeline.statistics.describe import Statistics, derive_affine
+from pipeline.statistics.deviations import Deviations
 from pipeline.statistics.float_histogram import FloatHistogram
 from pipeline.statistics.histogram import Histogram
 from pipeline.statistics.moments import Moments
+from pipeline.statistics.weighted import Weighted
 
 BIN_DIM = "<bin>"
 STEPS_RESOLVED = 2**20
@@ -52,25 +55,71 @@ def statistics_at(
     at : int
         Which number of its chain the first of the steps is, for messages.
     between : sequence of FittedStep
-        Affine ones, or any elementwise ones where a histogram was gathered.
+        Affine ones, or any elementwise ones where a histogram was gathered; and selections along dims of `per`.
     per, wanted : tuple of str
         The dims that the summaries keep, and those of them that the result keeps.
     """
     histogram = summaries.get("histogram")
-    if isinstance(histogram, Histogram):
-        table = _table(histogram, at, between, per) if between else None
+    between, kept = _without_selections(between)
+    axes = {per.index(dim): positions for dim, positions in kept.items()}
+    if isinstance(histogram, Histogram | Weighted):
+        for axis, positions in axes.items():
+            histogram = histogram.take_features(axis, positions)
+    whole = histogram.merged if isinstance(histogram, Weighted) else histogram
+    table = _table(whole, at, between, per) if isinstance(whole, Histogram) and between else None
+    if isinstance(histogram, Weighted):
+        statistics = histogram.statistics(nan_policy, table)
+    elif isinstance(histogram, Histogram):
         statistics = replace(histogram.statistics(nan_policy, table), distribution=histogram.distribution(table))
     else:
         statistics = _gathered(summaries, nan_policy)
+        for axis, positions in axes.items():
+            statistics = statistics.take_features(axis, positions)
         for index, step in enumerate(between, at):
             statistics = _through(statistics, index, step, per)
     dropped = tuple(axis for axis, dim in enumerate(per) if dim not in wanted)
     return statistics.sum_features(dropped) if dropped else statistics
 
 
+def centered(statistics: Statistics, per: tuple[str, ...]) -> FittedStep:
+    """The step that subtracts each feature's mean, 0 where there is none, for a read of deviations."""
+    mean = np.nan_to_num(statistics.mean(), nan=0.0)
+    return ZScore(per=per).restore({"mean": mean, "std": np.ones(mean.shape)})
+
+
+def with_deviation(statistics: Statistics, summaries: Summaries) -> Statistics:
+    """`statistics` with the means of the absolute deviations that were summarized."""
+    deviations = summaries["deviations"]
+    if not isinstance(deviations, Deviations):
+        raise TypeError("deviations are not weighted")
+    return replace(statistics, deviation=np.where(np.isnan(statistics.mean()), np.nan, deviations.mean()))
+
+
+def _without_selections(steps: Sequence[FittedStep]) -> tuple[list[FittedStep], dict[str, NDArray[np.intp]]]:
+    """What `steps` keep of each dim, and steps that do with that part what the others among `steps` do with all.
+
+    All but the selections are elementwise, so that a selection may be put first: it picks from the parameters of the steps
+    before it.
+    """
+    rest: list[FittedStep] = []
+    kept: dict[str, NDArray[np.intp]] = {}
+    for step in steps:
+        dim = step.step.selected_dim
+        mask = None if dim is None else step.keeps(dim)
+        if dim is None or mask is None:
+            rest.append(step)
+        else:
+            kept[dim] = np.flatnonzero(mask)
+            rest = [each.select({dim: kept[dim]}) for each in rest]
+    return rest, kept
+
+
 def _gathered(summaries: Summaries, nan_policy: str) -> Statistics:
     """The statistics of what was summarized, with whatever was gathered beside the moments."""
     moments, buckets, covariance = (summaries.get(name) for name in ("moments", "float_histogram", "covariance"))
+    if isinstance(moments, Weighted):
+        distribution = buckets.distribution() if isinstance(buckets, Weighted) else None
+        return replace(moments.statistics(nan_policy), distribution=distribution)
     if not isinstance(moments, Moments):
         raise TypeError(f"no statistics are derived from {', '.join(summaries)} alone")
     return replace(

@@ -22,11 +22,12 @@ from pipeline.normalize.step import Indexer
 from pipeline.source.source import Source
 from pipeline.statistics import SUMMARIES
 from pipeline.statistics.summary import Summary
+from pipeline.statistics.weighted import Weighted
 
 NOT_COUNTED = -1
 EVERYTHING = -1
 
-Summaries: TypeAlias = Mapping[str, Summary]
+Summaries: TypeAlias = Mapping[str, Summary | Weighted]
 Grouped: TypeAlias = Mapping[int, Summaries]
 
 
@@ -51,6 +52,8 @@ class Gather:
     overall : FittedChain, optional
         Where each group has a prefix of its own, that of all samples together: their summaries are kept beside those of the
         groups, as `EVERYTHING`.
+    weights : ndarray of float64, shape (samples,), optional
+        How much each sample that is counted weighs: the summaries are then `Weighted`.
     """
 
     source: Source
@@ -59,6 +62,7 @@ class Gather:
     per: tuple[str, ...]
     codes: Codes | None = None
     overall: FittedChain | None = None
+    weights: NDArray[np.float64] | None = None
 
     @property
     def feature_axes(self) -> tuple[int, ...]:
@@ -66,12 +70,23 @@ class Gather:
 
     @property
     def feature_shape(self) -> tuple[int, ...]:
-        return tuple(self.source.shape[axis] for axis in self.feature_axes)
+        return self._sizes(tuple(self.source.shape[axis] for axis in self.feature_axes))
+
+    def _sizes(self, shape: tuple[int, ...]) -> tuple[int, ...]:
+        """`shape`, along the feature axes of the source, as the prefix leaves it."""
+        kept = self.prefix.kept
+        dims = (self.source.dims[axis] for axis in self.feature_axes)
+        return tuple(len(kept[dim]) if dim in kept else size for dim, size in zip(dims, shape, strict=True))
+
+    def box(self, box: Block) -> Block:
+        """`box`, of the source's features, as the prefix leaves it: along a dim of which that keeps a part, blocks hold all."""
+        return Block(box.start, self._sizes(box.stop))
 
     def __call__(self, block: Block, values: NDArray[Any]) -> Grouped:
         axis = self.source.dims.index(self.source.sample_dim)
         codes = np.zeros(values.shape[axis], np.int32) if self.codes is None else self.codes[block.slices[axis]]
         counted = codes != NOT_COUNTED
+        weights = None if self.weights is None else self.weights[block.slices[axis]][counted]
         part: dict[str, Indexer] = dict(zip(self.source.dims, block.slices, strict=True))
         if not counted.all():
             codes, values = codes[counted], values.compress(counted, axis=axis)
@@ -80,17 +95,26 @@ class Gather:
             return {}
         found: dict[int, Summaries] = {}
         if self.overall is not None:
-            found[EVERYTHING] = self._summarized(self.overall.select(part)(values))
+            found[EVERYTHING] = self._summarized(self.overall.select(part)(values), weights)
         prefixed = self.prefix.select(part)(values) if self.prefix.steps else values
         for code, rows in rows_by_code(codes):
-            found[code] = self._summarized(prefixed[(slice(None),) * axis + (rows,)])
+            own = None if weights is None else weights[rows]
+            found[code] = self._summarized(prefixed[(slice(None),) * axis + (rows,)], own)
         return found
 
-    def _summarized(self, values: NDArray[Any]) -> Summaries:
-        return summarize(self.summaries, values, self.feature_axes)
+    def _summarized(self, values: NDArray[Any], weights: NDArray[np.float64] | None) -> Summaries:
+        if weights is None:
+            return summarize(self.summaries, values, self.feature_axes)
+        before = (slice(None),) * self.source.dims.index(self.source.sample_dim)
+        different, places = np.unique(weights, return_inverse=True)
+        parts = {
+            float(different[place]): summarize(self.summaries, values[(*before, rows)], self.feature_axes)
+            for place, rows in rows_by_code(places.astype(np.int32))
+        }
+        return {name: Weighted({weight: part[name] for weight, part in parts.items()}) for name in self.summaries}
 
 
-def summarize(names: Iterable[str], values: NDArray[Any], feature_axes: tuple[int, ...]) -> Summaries:
+def summarize(names: Iterable[str], values: NDArray[Any], feature_axes: tuple[int, ...]) -> Mapping[str, Summary]:
     """The summaries `names` of `values`, each with one set for each position along `feature_axes`."""
     shape = tuple(values.shape[axis] for axis in feature_axes)
     return {name: SUMMARIES[name].empty(shape, values.dtype).update(values, feature_axes) for name in names}
@@ -98,7 +122,12 @@ def summarize(names: Iterable[str], values: NDArray[Any], feature_axes: tuple[in
 
 def merge_summaries(parts: Sequence[Summaries]) -> Summaries:
     """The summaries of all the values of `parts`."""
-    return {name: reduce(lambda one, other: one.merge(other), [part[name] for part in parts]) for name in parts[0]}
+    return {name: reduce(_merge, [part[name] for part in parts]) for name in parts[0]}
+
+
+def _merge(one: Any, other: Any) -> Any:
+    """One summary of two of a kind, weighted or not."""
+    return one.merge(other)
 
 
 def merge_groups(parts: Sequence[Grouped]) -> Grouped:
@@ -132,7 +161,8 @@ def gather(task: Gather, blocks: Iterable[Block], executor: Executor, advance: A
             expected="at least one value",
         )
     merged = executor.map_merge(task, merge_groups, list(groups.values()), advance)
-    return with_everything(join_groups(list(zip(groups, merged, strict=True)), task.feature_shape))
+    boxes = [task.box(box) for box in groups]
+    return with_everything(join_groups(list(zip(boxes, merged, strict=True)), task.feature_shape))
 
 
 def join_groups(parts: Sequence[tuple[Block, Grouped]], feature_shape: tuple[int, ...]) -> Grouped:
@@ -142,7 +172,7 @@ def join_groups(parts: Sequence[tuple[Block, Grouped]], feature_shape: tuple[int
 
 def join_summaries(parts: Sequence[tuple[Block, Summaries]], feature_shape: tuple[int, ...]) -> Summaries:
     """The summaries of all features from those of disjoint boxes of them."""
-    first = parts[0][1]
+    first: Mapping[str, Any] = parts[0][1]
     if len(parts) == 1:
         return first
     return {

@@ -6,7 +6,7 @@ Not here: any read of the data, and who asks (`run.py`).
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, get_args
 
@@ -22,9 +22,11 @@ from pipeline.normalize.cast import default_output_dtype
 from pipeline.normalize.chain import FittedChain, bind_chain, parse_chain
 from pipeline.normalize.grouped import UNSEEN, Codes
 from pipeline.normalize.step import FittedStep, Input, Step
+from pipeline.source.kinds import is_dataset
 from pipeline.source.open import open_source, stored_place
 from pipeline.source.select import Scope, select_samples
 from pipeline.source.source import Source
+from pipeline.source.weights import sample_weights
 from pipeline.source.wrap import wrap_array
 from pipeline.source.zarr_source import MissingChunks, ZarrSource
 
@@ -52,6 +54,8 @@ class Job:
         Which of those labels each sample has, selected or not; `UNSEEN` where none.
     labels : mapping of str to ndarray
         Along the dims that the steps depend on, as a manifest keeps them.
+    weights : (str, ndarray of float64 of shape (samples,)), optional
+        The name of the samples' weights, and how much each of them weighs; those that weigh nothing are not fitted on.
     """
 
     source: Source
@@ -64,6 +68,7 @@ class Job:
     labels: Mapping[str, NDArray[Any]] = field(default_factory=dict)
     grouping: Grouping | None = None
     codes: Codes | None = None
+    weights: tuple[str, NDArray[np.float64]] | None = None
 
     def chain(self, steps: Sequence[FittedStep], output_dtype: Any = np.float64) -> FittedChain:
         """The fitted steps as a function of this job's values."""
@@ -83,12 +88,22 @@ class Job:
         return 1 if self.grouping is None else len(self.grouping.labels)
 
     @property
+    def weight_count(self) -> int:
+        """How many different weights have summaries of their own; 1 where samples have none."""
+        return 1 if self.weights is None else len(np.unique(self.weights[1][self.weights[1] > 0]))
+
+    @property
     def fitted_codes(self) -> Codes | None:
         """The group of each sample, `NOT_COUNTED` where it is not fitted on; None where all are, in one group."""
         if self.selected is None:
             return self.codes
         codes = np.zeros(self.selected.shape, np.int32) if self.codes is None else self.codes
         return np.where(self.selected, codes, np.int32(NOT_COUNTED))
+
+    @property
+    def selected_codes(self) -> Codes | None:
+        """As `fitted_codes`, all samples that are fitted on in one group."""
+        return None if self.selected is None else np.where(self.selected, np.int32(0), np.int32(NOT_COUNTED))
 
     def require_seen(self) -> None:
         """Raise InputMismatchError where some sample has a label that no selected one has, and that is not allowed."""
@@ -107,7 +122,8 @@ class Job:
     @property
     def fitted_on(self) -> dict[str, Any]:
         """How the samples were asked for, and how many they are: JSON types, for the manifest."""
-        return {**self.scope.to_json(), "samples": self.samples}
+        weights = {} if self.weights is None else {"weights": self.weights[0]}
+        return {**self.scope.to_json(), **weights, "samples": self.samples}
 
 
 def make_job(
@@ -123,19 +139,29 @@ def make_job(
     seed: int = 0,
     by: str | None = None,
     unseen: Unseen = "error",
+    weights: str | None = None,
 ) -> Job:
     """The job of fitting the chain `normalize` on `source`; see `pipeline.fit` for the parameters.
 
     Raises
     ------
     ConfigError
-        Where a step is unknown or does not fit the source, or where groups make no sense.
+        Where a step is unknown or does not fit the source, or where groups or weights make no sense.
+    DataError
+        Where weights are negative or not finite, or all 0.
     SourceError
         Where no sample is selected, `by` is no label of the samples, or labels that the manifest would keep are of no one kind.
     """
     scope = Scope(where, samples, fraction, seed)
-    steps = bind_chain(parse_chain(normalize), Input(source.dims, source.sample_dim, source.dtype))
+    sizes = dict(zip(source.dims, source.shape, strict=True))
+    given = Input(source.dims, source.sample_dim, source.dtype, sizes, source.labels)
+    steps = bind_chain(parse_chain(normalize), given)
     selected = select_samples(source, scope)
+    weighed = None
+    if weights is not None:
+        _check_weighable(steps)
+        weighed = sample_weights(source, weights, selected)
+        selected = weighed > 0
     output_dtype = np.dtype(dtype) if dtype is not None else default_output_dtype(source.dtype)
     _check_groups(steps, output_dtype, by, unseen)
     grouping, codes = _grouped(source, selected, by, unseen) if by is not None else (None, None)
@@ -150,6 +176,7 @@ def make_job(
         labels=_kept_labels(source, steps),
         grouping=grouping,
         codes=codes,
+        weights=None if weights is None or weighed is None else (weights, weighed),
     )
 
 
@@ -171,6 +198,20 @@ def _check_groups(steps: Sequence[Step], output_dtype: np.dtype[Any], by: str | 
             where="fit.unseen",
             found=f"output dtype {output_dtype}",
             expected="a floating output dtype",
+        )
+
+
+def _check_weighable(steps: Sequence[Step]) -> None:
+    """Raise ConfigError where a step is fitted to what is not weighted."""
+    unweighted = [step.name for step in steps if step.fitted_per is not None and "covariance" in step.requires]
+    unweighted += [f"{step.name} by mean_absolute_deviation" for step in steps if step.needs_deviation]
+    if unweighted:
+        raise ConfigError(
+            "covariances and mean absolute deviations are not weighted",
+            where="fit.weights",
+            found=", ".join(unweighted),
+            expected="steps that are fitted to moments or quantiles",
+            remedy="leave out fit.weights, or do that in a run of its own",
         )
 
 
@@ -209,6 +250,7 @@ def config_job(config: Config, source: Source) -> Job:
         seed=fit.seed,
         by=fit.by,
         unseen=fit.unseen,
+        weights=fit.weights,
     )
 
 
@@ -265,6 +307,37 @@ def as_source(
             remedy="leave it out, or give the store",
         )
     return source
+
+
+def holds_arrays(data: Any) -> bool:
+    """Whether `data` may hold several arrays: an xarray.Dataset, a mapping, or a store."""
+    store, path = stored_place(data)
+    return is_dataset(data) or isinstance(data, Mapping) or (store is not None and path is None)
+
+
+def arrays_of(data: Any, array: str | None, names: Iterable[Any]) -> dict[str, tuple[Any, str | None]]:
+    """What `as_source` takes for each of the arrays `names` of `data`: the array, or the store and the array's path.
+
+    Raises
+    ------
+    ConfigError, SourceError
+        Where names are none, or an array is not there.
+    """
+    wanted = list(names)
+    if array is not None or not wanted or not all(isinstance(name, str) and name for name in wanted):
+        raise ConfigError(
+            "steps of several arrays name them",
+            where="normalize" if array is None else "array",
+            found=wanted if array is None else repr(array),
+            expected="a mapping from names of arrays to lists of steps, and no array",
+        )
+    if stored_place(data)[0] is not None:
+        return {name: (data, name) for name in wanted}
+    held = data.data_vars if is_dataset(data) else data
+    missing = [name for name in wanted if name not in held]
+    if missing:
+        raise SourceError("no such array", where="normalize", found=", ".join(missing), expected=", ".join(map(str, held)))
+    return {name: (held[name], None) for name in wanted}
 
 
 def _kept_labels(source: Source, steps: Sequence[Step]) -> dict[str, NDArray[Any]]:

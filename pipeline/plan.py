@@ -8,16 +8,18 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
 
 from pipeline.block import Block, block_step, group_by_axes, tile, tile_count
+from pipeline.errors import ConfigError
 from pipeline.normalize.step import Step
 from pipeline.source.lazy import LazySource
 from pipeline.source.source import Source
 from pipeline.statistics.covariance import covariance_bytes
-from pipeline.statistics.float_histogram import float_histogram_bytes
+from pipeline.statistics.float_histogram import ENTRY_BYTES, float_histogram_bytes
 from pipeline.statistics.histogram import bin_count
 
 HISTOGRAM_BYTES_AT_MOST = 16 * 2**20
@@ -26,6 +28,7 @@ COUNT_BYTES = 8
 GATHERED_AS = {"moments": "moments", "distribution": "float_histogram", "covariance": "covariance"}
 FROM_HISTOGRAM = frozenset({"moments", "distribution"})
 MOMENTS_ONLY = frozenset({"moments"})
+DEVIATIONS = ("deviations",)
 DERIVING = 8
 SMALL_BLOCK_BYTES = 4 * 2**20
 BLOCKS_AT_LEAST = 16
@@ -41,19 +44,26 @@ class Pass:
     Parameters
     ----------
     at : int
-        The statistics are those of the values that reach this step; the steps before it run inside the read.
+        The statistics are those of the values that reach this step; the steps before it run inside the read. Where what a
+        step observes is summarized: the number after that step's, since its observer runs in its place.
     per : tuple of str
         The dims that are kept, in the array's order.
     summaries : tuple of str
         Which summaries are kept, keys of `SUMMARIES`.
     fits : tuple of int
         The steps that are fitted from it, the later ones by derivation.
+    observes : str
+        What the values are turned into before they are summarized, where the step that is fitted observes.
+    sizes : tuple of (str, int)
+        The dims of which steps before it keep a part, with the size that is left.
     """
 
     at: int
     per: tuple[str, ...]
     summaries: tuple[str, ...]
     fits: tuple[int, ...]
+    observes: str = ""
+    sizes: tuple[tuple[str, int], ...] = ()
 
 
 @dataclass(frozen=True)
@@ -149,9 +159,45 @@ def plan_passes(steps: Sequence[Step], source: Source, describe: bool = False) -
         return (_base(steps, source, len(steps), (), MOMENTS_ONLY),)
     passes: list[Pass] = []
     while fitted:
-        passes.append(_longest(steps, source, fitted))
-        fitted = [index for index in fitted if index not in passes[-1].fits]
-    return tuple(passes)
+        found = _observing(steps, source, fitted[0]) or (_longest(steps, source, fitted),)
+        fitted = [index for index in fitted if index not in found[-1].fits]
+        passes.extend((*found, *_deviating(steps, source, found[-1])))
+    return tuple(replace(each, sizes=_resized(steps[: each.at], source)) for each in passes)
+
+
+def _deviating(steps: Sequence[Step], source: Source, means: Pass) -> Iterator[Pass]:
+    """The reads of |x − mean| for the steps that are fitted to that, once `means` has given the means."""
+    for index in means.fits if means.summaries != ("histogram",) else ():
+        if steps[index].needs_deviation:
+            yield Pass(index, _kept(source, steps[index].fitted_per or ()), DEVIATIONS, (index,))
+
+
+def _resized(steps: Sequence[Step], source: Source) -> tuple[tuple[str, int], ...]:
+    """The dims of which `steps` keep a part, and how many positions of them."""
+    sizes = output_sizes(steps, source)
+    return tuple((dim, sizes[dim]) for dim, size in zip(source.dims, source.shape, strict=True) if sizes[dim] != size)
+
+
+def output_sizes(steps: Sequence[Step], source: Source) -> dict[str, int]:
+    """The size of every dim of what `steps`, bound to `source`, put out."""
+    sizes = dict(zip(source.dims, source.shape, strict=True))
+    for step in steps:
+        sizes = {dim: step.output_size(dim, size) for dim, size in sizes.items()}
+    return sizes
+
+
+def _observing(steps: Sequence[Step], source: Source, index: int) -> tuple[Pass, ...]:
+    """The passes for a step that observes, one for each stage that is fitted; none for any other step."""
+    stages = observed_stages(steps[index])
+    return tuple(
+        Pass(index + 1, _kept(source, stage.fitted_per or ()), _gathered(stage.needs), (index,), observer.summary)
+        for observer, stage in pairwise(stages)
+    )
+
+
+def observed_stages(step: Step) -> tuple[Step, ...]:
+    """What a step observes, what that observes and so on, the last one first, and at last the step itself."""
+    return (step,) if step.observes is None else (*observed_stages(step.observes), step)
 
 
 def _longest(steps: Sequence[Step], source: Source, fitted: Sequence[int]) -> Pass:
@@ -174,19 +220,40 @@ def _serving(steps: Sequence[Step], source: Source, fits: Sequence[int]) -> Pass
 
 def _base(steps: Sequence[Step], source: Source, first: int, per: Iterable[str], requires: frozenset[str]) -> Pass:
     wanted = set(per)
-    kept = tuple(dim for dim in source.dims if dim in wanted)
+    kept = _kept(source, wanted)
     before = steps[:first]
     derivable = all(step.elementwise and set(step.fitted_per or ()) <= wanted for step in before)
     if derivable and requires <= FROM_HISTOGRAM and _histogram_bytes(source, kept) <= HISTOGRAM_BYTES_AT_MOST:
         return Pass(0, kept, ("histogram",), ())
-    return Pass(first, kept, tuple(name for need, name in GATHERED_AS.items() if need in requires), ())
+    return Pass(first, kept, _gathered(requires), ())
+
+
+def _kept(source: Source, per: Iterable[str]) -> tuple[str, ...]:
+    """The dims `per` in the array's order."""
+    wanted = set(per)
+    return tuple(dim for dim in source.dims if dim in wanted)
+
+
+def _gathered(requires: frozenset[str]) -> tuple[str, ...]:
+    """The summaries from which `requires` follows."""
+    return tuple(name for need, name in GATHERED_AS.items() if need in requires)
 
 
 def _follows(steps: Sequence[Step], base: Pass, index: int) -> bool:
     between = steps[base.at : index]
-    if not all(set(step.fitted_per or ()) <= set(base.per) for step in between):
+    if steps[index].observes is not None or not all(set(step.fitted_per or ()) <= set(base.per) for step in between):
         return False
-    return all(step.elementwise if base.summaries == ("histogram",) else step.is_affine for step in between)
+    return all(_derives(step, base) for step in between)
+
+
+def _derives(step: Step, base: Pass) -> bool:
+    """Whether the statistics of what `step` puts out follow from those of its input, as `base` gathers them.
+
+    A covariance is not gathered of features that a selection then leaves out.
+    """
+    if step.selected_dim is not None:
+        return step.selected_dim in base.per and "covariance" not in base.summaries
+    return step.elementwise if base.summaries == ("histogram",) else step.is_affine
 
 
 def _histogram_bytes(source: Source, per: tuple[str, ...]) -> float:
@@ -216,13 +283,22 @@ def fit_blocks(source: Source, whole: frozenset[int], block_bytes: int) -> Itera
 
 
 def apply_step(
-    source: Source, write_unit: tuple[int, ...], output_dtype: np.dtype[Any], whole: frozenset[int], block_bytes: int
+    source: Source,
+    write_unit: tuple[int, ...],
+    output_dtype: np.dtype[Any],
+    whole: frozenset[int],
+    block_bytes: int,
+    output_shape: tuple[int, ...] | None = None,
 ) -> tuple[int, ...]:
     """The box size of the writing pass: whole stored units of the output, and of the source as well where that fits.
 
     Where the two grids meet only in boxes larger than `block_bytes`, the output's alone decides, and a source chunk is
-    read by every block that it touches.
+    read by every block that it touches. Along a dim of which the output, of shape `output_shape`, has a part, a block holds
+    everything, and the output's units say nothing.
     """
+    if output_shape is not None:
+        sizes = zip(source.shape, output_shape, source.read_unit, write_unit, strict=True)
+        write_unit = tuple(write if size == left else read for size, left, read, write in sizes)
     shared = tuple(
         min(math.lcm(read, write), size) for read, write, size in zip(source.read_unit, write_unit, source.shape, strict=True)
     )
@@ -252,10 +328,13 @@ def plan_fit(
     """The figures of one fit pass over `blocks`, which keeps the summaries of so many `groups` apart."""
     largest = max((block.shape for block in blocks), key=math.prod, default=(0,) * len(source.dims))
     itemsize = source.dtype.itemsize
-    per_thread = math.prod(largest) * (2 * itemsize + (8 if each.at else 0)) + _unit_bytes(source)
-    summary = groups * summary_bytes(each, source)
+    in_float64 = 16 if each.summaries == DEVIATIONS else 8 if each.at else 0
+    per_thread = math.prod(largest) * (2 * itemsize + in_float64) + _unit_bytes(source, largest)
     feature_axes = tuple(axis for axis, dim in enumerate(source.dims) if dim in each.per)
     trees = group_by_axes(blocks, feature_axes).values()
+    at_once = threads_per_worker * (min(MERGE_FAN_IN, max(map(len, trees), default=1)) + 2)
+    merging = threads_per_worker * per_thread + _held_bytes(each, source, at_once * groups)
+    deriving = _held_bytes(each, source, groups) + DERIVING * summary_bytes(each, source)
     return Phase(
         name="fit",
         block_shape=largest,
@@ -263,9 +342,7 @@ def plan_fit(
         tasks=sum(len(leaves) + merges(len(leaves)) for leaves in trees),
         bytes_read=sum(block.size for block in blocks) * itemsize,
         bytes_written=0,
-        peak_bytes_per_worker=PROCESS_BYTES
-        + threads_per_worker * (per_thread + (MERGE_FAN_IN + 2) * summary)
-        + DERIVING * summary,
+        peak_bytes_per_worker=PROCESS_BYTES + max(merging, deriving),
     )
 
 
@@ -274,30 +351,44 @@ def plan_apply(
     block_shape: tuple[int, ...],
     output_dtype: np.dtype[Any],
     threads_per_worker: int,
+    output_shape: tuple[int, ...] | None = None,
 ) -> Phase:
-    """The figures of the writing pass in boxes of `block_shape`."""
+    """The figures of the writing pass in boxes of `block_shape`; the output has the shape of `source` unless given."""
     blocks = tile_count(source.shape, block_shape)
     elements = math.prod(min(width, size) for width, size in zip(block_shape, source.shape, strict=True))
-    per_thread = elements * (2 * source.dtype.itemsize + 2 * output_dtype.itemsize) + 2 * _unit_bytes(source)
+    per_thread = elements * (2 * source.dtype.itemsize + 2 * output_dtype.itemsize) + 2 * _unit_bytes(source, block_shape)
     return Phase(
         name="apply",
         block_shape=block_shape,
         blocks=blocks,
         tasks=blocks + merges(blocks),
         bytes_read=_elements_read(source, block_shape) * source.dtype.itemsize,
-        bytes_written=math.prod(source.shape) * output_dtype.itemsize,
+        bytes_written=math.prod(output_shape or source.shape) * output_dtype.itemsize,
         peak_bytes_per_worker=PROCESS_BYTES + threads_per_worker * per_thread,
     )
 
 
+def _held_bytes(each: Pass, source: Source, count: int) -> int:
+    """About how much memory so many summaries take that are held at once, of values that are not the same ones.
+
+    Each value has a bucket of its own at most, in a summary, in the one it is being merged into and in what they become.
+    """
+    held = replace(each, summaries=tuple(name for name in each.summaries if name != "float_histogram"))
+    buckets = replace(each, summaries=tuple(name for name in each.summaries if name == "float_histogram"))
+    own = 3 * math.prod(source.shape) * ENTRY_BYTES
+    return count * summary_bytes(held, source) + min(count * summary_bytes(buckets, source), own)
+
+
 def summary_bytes(each: Pass, source: Source) -> int:
     """About how much memory the summaries of `each` take."""
-    features = feature_count(source, each.per)
+    sizes = dict(zip(source.dims, source.shape, strict=True)) | dict(each.sizes)
+    features = math.prod(sizes[dim] for dim in each.per)
     bytes_of = {
         "histogram": features * (bin_count(source.dtype) or 0) * COUNT_BYTES,
         "moments": features * MOMENTS_BYTES_PER_FEATURE,
         "float_histogram": float_histogram_bytes(features, math.prod(source.shape) // max(1, features)),
         "covariance": covariance_bytes(features),
+        "deviations": features * MOMENTS_BYTES_PER_FEATURE,
     }
     return sum(bytes_of[name] for name in each.summaries)
 
@@ -311,8 +402,11 @@ def merges(leaves: int) -> int:
     return count
 
 
-def _unit_bytes(source: Source) -> int:
-    return UNITS_DECODED_AT_ONCE * math.prod(_clipped(source.read_unit, source.shape)) * source.dtype.itemsize
+def _unit_bytes(source: Source, block_shape: tuple[int, ...]) -> int:
+    """Decoded bytes of the stored units of a block that are in memory beside it at one time."""
+    unit = _clipped(source.read_unit, source.shape)
+    units = math.prod(-(-width // size) for width, size in zip(block_shape, unit, strict=True))
+    return min(UNITS_DECODED_AT_ONCE, units) * math.prod(unit) * source.dtype.itemsize
 
 
 def _elements_read(source: Source, block_shape: tuple[int, ...]) -> int:
@@ -321,3 +415,38 @@ def _elements_read(source: Source, block_shape: tuple[int, ...]) -> int:
         sum(min(-(-min(start + width, size) // unit) * unit, size) - start // unit * unit for start in range(0, size, width))
         for size, width, unit in zip(source.shape, block_shape, _clipped(source.read_unit, source.shape), strict=True)
     )
+
+
+def require_memory(plan: Plan, limit_bytes: int | None, whose: str) -> None:
+    """Raise, before anything is read, where a phase would take more memory than a worker has.
+
+    Parameters
+    ----------
+    plan : Plan
+    limit_bytes : int, optional
+        What a worker has; nothing is refused where it is None.
+    whose : str
+        How that comes about, for the message.
+
+    Raises
+    ------
+    ConfigError
+        With what each of the figures is.
+    """
+    if limit_bytes is None or plan.peak_bytes_per_worker <= limit_bytes:
+        return
+    index, phase = next((index, phase) for index, phase in enumerate(plan.phases) if phase.peak_bytes_per_worker > limit_bytes)
+    summarizing = index < len(plan.passes)
+    what = f"{', '.join(plan.passes[index].summaries)} per {list(plan.passes[index].per)}" if summarizing else "writing"
+    fewer = "statistics of fewer features (per, dims), " if summarizing else ""
+    raise ConfigError(
+        "the run would not fit into memory",
+        where=f"{phase.name} pass {index}: {what}" if summarizing else f"{phase.name} pass",
+        found=f"{_shown_bytes(phase.peak_bytes_per_worker)} per worker of {plan.threads_per_worker} threads",
+        expected=f"at most {_shown_bytes(limit_bytes)}, {whose}",
+        remedy=f"{fewer}a smaller block_bytes, fewer workers or threads_per_worker, or more memory",
+    )
+
+
+def _shown_bytes(count: int) -> str:
+    return f"{count / 1e9:,.1f} GB"

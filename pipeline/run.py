@@ -10,31 +10,51 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Literal, TypeAlias
+from typing import Any, Literal, TypeAlias, TypedDict, Unpack, overload
+
+import numpy as np
+from numpy.typing import NDArray
 
 from pipeline.apply import Write, write_blocks
 from pipeline.block import DEFAULT_BLOCK_BYTES, Block, tile
-from pipeline.cluster import DaskExecutor, connect, threads_per_worker
+from pipeline.cluster import MACHINE_SHARED, DaskExecutor, connect, memory_per_worker, room_of, threads_per_worker
 from pipeline.config import ApplyConfig, ApplyOutputConfig, Config, LocalClusterConfig, OutputConfig
 from pipeline.errors import ConfigError, DataError
 from pipeline.executor import Executor, SerialExecutor, decoded_bytes
-from pipeline.fitting import blocks_selected, statistics_at
+from pipeline.fitting import blocks_selected, centered, statistics_at, with_deviation
 from pipeline.gather import EVERYTHING, Gather, Grouped, Summaries, gather
-from pipeline.inference import Manifest
+from pipeline.inference import Manifest, ManifestCollection
+from pipeline.inference.collection import naming
 from pipeline.inference.stored import chain_for
-from pipeline.job import Job, as_source, check_arguments, config_job, make_job, open_config_source
-from pipeline.manifest import FittedStatistics, Unseen, check_destination
+from pipeline.job import Job, arrays_of, as_source, check_arguments, config_job, holds_arrays, make_job, open_config_source
+from pipeline.manifest import QUANTILE_ERROR, FittedStatistics, Unseen, check_destination
 from pipeline.normalize.chain import FittedChain
 from pipeline.normalize.grouped import GroupedChain
 from pipeline.normalize.names import located
 from pipeline.normalize.step import FittedStep, Step
-from pipeline.plan import Pass, Plan, apply_step, fit_blocks, plan_apply, plan_fit, plan_passes, whole_axes
+from pipeline.plan import (
+    DEVIATIONS,
+    Pass,
+    Plan,
+    apply_step,
+    fit_blocks,
+    observed_stages,
+    output_sizes,
+    plan_apply,
+    plan_fit,
+    plan_passes,
+    require_memory,
+    whole_axes,
+)
 from pipeline.progress import Reporter, SilentReporter, reporting
-from pipeline.sink.zarr_sink import check_output, create_output, write_unit
+from pipeline.sink.zarr_sink import ZarrSink, check_output, create_output, write_unit
+from pipeline.source.zarr_source import ZarrSource
 from pipeline.statistics.describe import Statistics
 from pipeline.versions import versions
 
 Fitted: TypeAlias = Mapping[int, list[FittedStep]]
+Errors: TypeAlias = dict[str, float]
+FitOfJob: TypeAlias = tuple[Fitted, list[FittedStatistics], Errors]
 
 
 @dataclass(frozen=True)
@@ -46,11 +66,57 @@ class RunResult:
     output_store: str
 
 
+@dataclass(frozen=True)
+class Prepared:
+    """What is to be fitted, from which store, in which reads; nothing is read yet."""
+
+    source: ZarrSource
+    job: Job
+    passes: tuple[Pass, ...]
+
+    @property
+    def on_the_way(self) -> Pass | None:
+        """The pass that only describes, which a run does while it writes; None where steps are fitted."""
+        return self.passes[0] if self.passes and not self.passes[0].fits else None
+
+
+class FitOptions(TypedDict, total=False):
+    """The options of `fit`, for its two signatures: steps of one array, and steps of several."""
+
+    dims: Sequence[str] | None
+    sample_dim: str | None
+    where: Mapping[str, Any] | None
+    samples: slice | None
+    fraction: float | None
+    seed: int
+    by: str | None
+    unseen: Unseen
+    weights: str | None
+    nan: str
+    dtype: Any
+    describe: bool
+    missing_chunks: Literal["error", "fill"]
+    block_bytes: int | str
+    client: Any
+
+
+@overload
+def fit(
+    data: Any, array: str | None = None, *, normalize: Sequence[Mapping[str, Any] | str], **options: Unpack[FitOptions]
+) -> Manifest: ...
+
+
+@overload
+def fit(
+    data: Any, *, normalize: Mapping[str, Sequence[Mapping[str, Any] | str]], **options: Unpack[FitOptions]
+) -> ManifestCollection: ...
+
+
 def fit(
     data: Any,
     array: str | None = None,
     *,
-    normalize: Sequence[Mapping[str, Any] | str],
+    normalize: Sequence[Mapping[str, Any] | str] | Mapping[str, Sequence[Mapping[str, Any] | str]],
     dims: Sequence[str] | None = None,
     sample_dim: str | None = None,
     where: Mapping[str, Any] | None = None,
@@ -59,22 +125,25 @@ def fit(
     seed: int = 0,
     by: str | None = None,
     unseen: Unseen = "error",
+    weights: str | None = None,
     nan: str = "skip",
     dtype: Any = None,
     describe: bool = False,
     missing_chunks: Literal["error", "fill"] = "error",
     block_bytes: int | str = DEFAULT_BLOCK_BYTES,
     client: Any = None,
-) -> Manifest:
+) -> Manifest | ManifestCollection:
     """Fit a chain of normalizations in as few reads of the data as it allows.
 
     Parameters
     ----------
     data : path, URL, Zarr store, zarr.Array, xarray.DataArray, dask.array.Array or array_like
+        Where `normalize` names several arrays also an xarray.Dataset or a mapping of arrays.
     array : str, optional
         Path of the array within a store; not needed where there is only one.
-    normalize : sequence of mappings
-        The steps, as in a configuration: ``[{"zscore": {"per": ["channel"]}}]``.
+    normalize : sequence of mappings, or mapping of str to such a sequence
+        The steps, as in a configuration: ``[{"zscore": {"per": ["channel"]}}]``. For several arrays of an xarray.Dataset, a
+        mapping of arrays or a store, the steps of each by its name; what is not named is left alone.
     dims : sequence of str, optional
         Names of the dims, where the data does not name them.
     sample_dim : str, optional
@@ -94,10 +163,13 @@ def fit(
     unseen : {'error', 'global', 'nan'}
         What becomes of a sample whose label was not fitted: it is refused, normalized by the statistics of all samples
         together, or becomes NaN.
+    weights : str, optional
+        Name of a coordinate along the sample dim: how much each sample weighs in moments and quantiles. Finite numbers, 0 or
+        more, of 1024 different values at most; 0 leaves a sample out, and a whole number counts the sample that often.
     nan : {'skip', 'error', 'propagate'}
     dtype : dtype-like, optional
         Of what the manifest's `transform` returns. By default a float keeps its own (float16 becomes float32), integers of
-        16 bits or fewer give float32 and wider ones float64.
+        16 bits or fewer give float32 and wider ones float64. For several arrays one for all, or a mapping from their names.
     describe : bool
         Gather statistics even where no step needs them.
     missing_chunks : {'error', 'fill'}
@@ -109,6 +181,7 @@ def fit(
     Returns
     -------
     Manifest
+        Or a ManifestCollection, where `normalize` is a mapping.
 
     Raises
     ------
@@ -122,27 +195,45 @@ def fit(
     >>> manifest.transform(np.array([[5.0, 5.5]]))
     array([[0.5, 0.5]])
     """
-    given = check_arguments(
-        client,
-        array=array,
-        normalize=normalize,
-        dims=dims,
-        sample_dim=sample_dim,
-        where=where,
-        nan=nan,
-        dtype=dtype,
-        describe=describe,
-        missing_chunks=missing_chunks,
-        block_bytes=block_bytes,
-        fraction=fraction,
-        seed=seed,
-        by=by,
-        unseen=unseen,
-    )
-    source = as_source(data, given.array, given.dims, given.sample_dim, given.missing_chunks)
-    scope: dict[str, Any] = {"samples": samples, "fraction": given.fraction, "seed": given.seed}
-    groups: dict[str, Any] = {"by": given.by, "unseen": given.unseen}
-    job = make_job(source, given.normalize, given.where, given.nan, given.dtype, int(given.block_bytes), **scope, **groups)
+
+    def job_of(data: Any, array: str | None, normalize: Any, dtype: Any) -> Job:
+        given = check_arguments(
+            client,
+            array=array,
+            normalize=normalize,
+            dims=dims,
+            sample_dim=sample_dim,
+            where=where,
+            nan=nan,
+            dtype=dtype,
+            describe=describe,
+            missing_chunks=missing_chunks,
+            block_bytes=block_bytes,
+            fraction=fraction,
+            seed=seed,
+            by=by,
+            unseen=unseen,
+            weights=weights,
+        )
+        source = as_source(data, given.array, given.dims, given.sample_dim, given.missing_chunks)
+        scope: dict[str, Any] = {"samples": samples, "fraction": given.fraction, "seed": given.seed}
+        groups: dict[str, Any] = {"by": given.by, "unseen": given.unseen, "weights": given.weights}
+        return make_job(source, given.normalize, given.where, given.nan, given.dtype, int(given.block_bytes), **scope, **groups)
+
+    if not isinstance(normalize, Mapping) or not holds_arrays(data):
+        return _fit_here(job_of(data, array, normalize, dtype), describe, client)
+    jobs: dict[str, Job] = {}
+    for name, (values, path) in arrays_of(data, array, normalize).items():
+        with naming(name):
+            jobs[name] = job_of(values, path, normalize[name], dtype.get(name) if isinstance(dtype, Mapping) else dtype)
+    found: dict[str, Manifest] = {}
+    for name, job in jobs.items():
+        with naming(name):
+            found[name] = _fit_here(job, describe, client)
+    return ManifestCollection(found)
+
+
+def _fit_here(job: Job, describe: bool, client: Any) -> Manifest:
     job.source.check()
     passes = plan_passes(job.steps, job.source, describe)
     with _executor(client, small=all(len(_blocks(job, each)) <= 1 for each in passes)) as executor:
@@ -156,12 +247,10 @@ def fit_config(config: Config, reporter: Reporter) -> Manifest:
     all that could be asked for here.
     """
     refuse_existing_manifest(config.output)
-    source = open_config_source(config.source, config.source.dims)
-    job = config_job(config, source)
-    passes = plan_passes(job.steps, source, describe=config.fit.describe is not False)
-    source.check()
+    prepared = prepare(config)
+    prepared.source.check()
     with connect(config.cluster) as executor:
-        manifest = fit_job(job, passes, executor, reporter)
+        manifest = fit_job(prepared.job, prepared.passes, executor, reporter)
     manifest.save(config.output.manifest, overwrite=config.output.overwrite)
     return manifest
 
@@ -172,23 +261,17 @@ def run_config(config: Config, reporter: Reporter) -> RunResult:
     A chain with nothing to fit is described while it is written, at no read of its own, unless `fit.describe` is false.
     """
     refuse_existing_manifest(config.output)
-    source = open_config_source(config.source, config.source.dims)
-    job = config_job(config, source)
-    passes = plan_passes(job.steps, source, describe=config.fit.describe is not False)
-    on_the_way = passes[0] if passes and not passes[0].fits else None
-    job.require_seen()
-    source.check()
+    prepared = prepare(config)
+    prepared.job.require_seen()
+    prepared.source.check()
     layout = _layout(config.output)
-    check_output(source, config.output.store, job.output_dtype, **layout)
+    check_output(prepared.source, config.output.store, prepared.job.output_dtype, **layout, kept=to_be_kept(prepared.job))
     with connect(config.cluster) as executor:
-        fitted, found = _fit_steps(job, () if on_the_way else passes, executor, reporter)
-        gathering = _gather_task(job, on_the_way, fitted) if on_the_way else None
-        with create_output(source, config.output.store, job.output_dtype, **layout) as sink:
-            summaries = _write(Write(source, _fitted_chain(job, fitted), sink, gathering), job.block_bytes, executor, reporter)
-            if on_the_way and summaries is not None:
-                found = [_found(job, on_the_way, summaries[EVERYTHING], fitted[EVERYTHING], len(job.steps))]
+        fit_of_job = fit_before_writing(prepared, executor, reporter)
+        kept = prepared.job.chain(fit_of_job[0][EVERYTHING]).kept
+        with create_output(prepared.source, config.output.store, prepared.job.output_dtype, **layout, kept=kept) as sink:
+            manifest = write_job(prepared, fit_of_job, sink, executor, reporter)
             sink.commit()
-    manifest = _manifest(job, fitted, found)
     manifest.save(config.output.manifest, overwrite=config.output.overwrite)
     return RunResult(manifest, Path(config.output.manifest), config.output.store)
 
@@ -205,28 +288,56 @@ def apply_manifest(manifest: Manifest, config: ApplyConfig, reporter: Reporter) 
     chain = chain_for(manifest, source)
     source.check()
     layout = _layout(config.output)
-    check_output(source, config.output.store, chain.output_dtype, **layout)
+    check_output(source, config.output.store, chain.output_dtype, **layout, kept=chain.kept)
     with (
         connect(config.cluster) as executor,
-        create_output(source, config.output.store, chain.output_dtype, **layout) as sink,
+        create_output(source, config.output.store, chain.output_dtype, **layout, kept=chain.kept) as sink,
     ):
-        _write(Write(source, chain, sink), config.block_bytes, executor, reporter)
+        write_chain(source, chain, sink, config.block_bytes, executor, reporter)
         sink.commit()
     return config.output.store
 
 
+def write_chain(
+    source: ZarrSource,
+    chain: FittedChain | GroupedChain,
+    sink: ZarrSink,
+    block_bytes: int,
+    executor: Executor,
+    reporter: Reporter,
+) -> None:
+    """Write every block of `source`, normalized by `chain`, to `sink`, which is not committed."""
+    _write(Write(source, chain, sink), block_bytes, executor, reporter)
+
+
 def plan_config(config: Config) -> Plan:
-    """What `run_config` would do; reads metadata and labels, no data."""
+    """What `run_config` would do; reads metadata and labels, no data.
+
+    Raises
+    ------
+    ConfigError
+        Where it would take more memory than this machine has, if it is to run here.
+    """
     source = open_config_source(config.source, config.source.dims)
     job = config_job(config, source)
     job.require_seen()
     threads = threads_per_worker(config.cluster)
     passes = tuple(each for each in plan_passes(job.steps, source) if each.fits)
-    phases = [plan_fit(each, source, _blocks(job, each), threads, job.group_count) for each in passes]
+    phases = [plan_fit(each, source, _blocks(job, each), threads, job.group_count * job.weight_count) for each in passes]
     unit = write_unit(source, config.output.chunks, config.output.shards)
-    shape = apply_step(source, unit, job.output_dtype, whole_axes(job.steps, job.source), job.block_bytes)
-    phases.append(plan_apply(source, shape, job.output_dtype, threads))
-    return Plan(passes, tuple(phases), threads)
+    output_shape = tuple(output_sizes(job.steps, source).values())
+    shape = apply_step(source, unit, job.output_dtype, whole_axes(job.steps, job.source), job.block_bytes, output_shape)
+    phases.append(plan_apply(source, shape, job.output_dtype, threads, output_shape))
+    planned = Plan(passes, tuple(phases), threads)
+    require_memory(planned, memory_per_worker(config.cluster), MACHINE_SHARED)
+    return planned
+
+
+def to_be_kept(job: Job) -> dict[str, NDArray[np.intp]]:
+    """As many positions as will be kept of each dim of which the output has a part, before it is known which they are."""
+    sizes = output_sizes(job.steps, job.source)
+    dims = (step.selected_dim for step in job.steps)
+    return {dim: np.arange(sizes[dim]) for dim in dims if dim is not None}
 
 
 def refuse_existing_manifest(output: OutputConfig) -> None:
@@ -234,40 +345,137 @@ def refuse_existing_manifest(output: OutputConfig) -> None:
     check_destination(output.manifest, output.overwrite)
 
 
+def prepare(config: Config) -> Prepared:
+    """What `config` says is to be fitted and the reads that it takes, one of them for a description where that is wanted."""
+    source = open_config_source(config.source, config.source.dims)
+    job = config_job(config, source)
+    return Prepared(source, job, plan_passes(job.steps, source, describe=config.fit.describe is not False))
+
+
+def fit_before_writing(prepared: Prepared, executor: Executor, reporter: Reporter) -> FitOfJob:
+    """Fit the steps; what only describes is left to the writing pass, at no read of its own."""
+    return _fit_steps(prepared.job, () if prepared.on_the_way else prepared.passes, executor, reporter)
+
+
+def write_job(prepared: Prepared, fit_of_job: FitOfJob, sink: ZarrSink, executor: Executor, reporter: Reporter) -> Manifest:
+    """Write every block of a fitted job to `sink`, which is not committed; the manifest, which is not saved."""
+    job, on_the_way = prepared.job, prepared.on_the_way
+    fitted, found, errors = fit_of_job
+    gathering = _gather_task(job, on_the_way, fitted) if on_the_way else None
+    task = Write(prepared.source, _fitted_chain(job, fitted), sink, gathering)
+    summaries = _write(task, job.block_bytes, executor, reporter)
+    if on_the_way and summaries is not None:
+        found = [_found(job, on_the_way, summaries[EVERYTHING], fitted[EVERYTHING], len(job.steps))]
+    return _manifest(job, fitted, found, errors)
+
+
 def fit_job(job: Job, passes: Sequence[Pass], executor: Executor, reporter: Reporter) -> Manifest:
     """The manifest of `job`, read in `passes`; writes nothing."""
-    fitted, found = _fit_steps(job, passes, executor, reporter)
-    return _manifest(job, fitted, found)
+    fitted, found, errors = _fit_steps(job, passes, executor, reporter)
+    return _manifest(job, fitted, found, errors)
 
 
-def _fit_steps(
-    job: Job, passes: Sequence[Pass], executor: Executor, reporter: Reporter
-) -> tuple[Fitted, list[FittedStatistics]]:
+def _fit_steps(job: Job, passes: Sequence[Pass], executor: Executor, reporter: Reporter) -> FitOfJob:
     """Fit the chain's steps in order, reading the source once for each pass: the steps of all samples together and of each
-    group, and the statistics of all samples."""
+    group, the statistics of all samples, and how far off each step's quantiles may be."""
+    _require_room(job, passes, executor)
     fitted: Fitted = {code: [] for code in (EVERYTHING, *range(job.group_count if job.grouping else 0))}
     found: list[FittedStatistics] = []
+    errors: Errors = {}
     read: dict[Pass, Grouped] = {}
-    by_step = {index: each for each in passes for index in each.fits or (len(job.steps),)}
+    by_step = {index: each for each in passes for index in each.fits or (len(job.steps),) if each.summaries != DEVIATIONS}
+    deviating = {each.fits[0]: each for each in passes if each.summaries == DEVIATIONS}
     for index in range(len(job.steps) + 1):
         each = by_step.get(index)
+        if each and each.observes:
+            observed = [one for one in passes if one.fits == each.fits]
+            errors |= _fit_observing(job, index, observed, fitted, executor, reporter)
+            continue
         if each and each not in read:
             read[each] = _read(job, each, fitted, executor, reporter)
+        if each and index < len(job.steps) and job.steps[index].selected_dim is not None:
+            selecting = _found(job, each, read[each][EVERYTHING], fitted[EVERYTHING], index)
+            found.append(_fit_selection(job, selecting, deviating.get(index), fitted, executor, reporter))
+            _forget(read, each, index)
+            continue
         for code, steps in fitted.items():
             with _named(job, code):
                 at_hand = _found(job, each, read[each][code], steps, index) if each else None
                 if index < len(job.steps):
+                    errors |= _quantile_error(job, index, at_hand.statistics if at_hand else None, errors)
                     steps.append(_fit_step(job.steps[index], index, at_hand.statistics if at_hand else None))
             if at_hand and code == EVERYTHING:
                 found.append(at_hand)
-        if each and each.fits[-1:] == (index,):
-            del read[each]
-    return fitted, found
+        if each:
+            _forget(read, each, index)
+    return fitted, found, errors
 
 
-def _fit_step(step: Step, index: int, statistics: Statistics | None) -> FittedStep:
+def _quantile_error(job: Job, index: int, statistics: Statistics | None, errors: Errors) -> Errors:
+    """How far off the quantiles that step `index` is fitted to may be, relative to the values, in this group or another."""
+    step = job.steps[index]
+    distribution = None if statistics is None else statistics.distribution
+    if distribution is None or "distribution" not in step.needs:
+        return {}
+    place = f"{index}.{step.name}"
+    return {place: max(distribution.relative_error, errors.get(place, 0.0))}
+
+
+def _require_room(job: Job, passes: Sequence[Pass], executor: Executor) -> None:
+    """Raise ConfigError, before anything is read, where `passes` take more memory than the workers of `executor` have."""
+    threads, limit_bytes, whose = room_of(executor)
+    groups = job.group_count * job.weight_count
+    phases = tuple(plan_fit(each, job.source, _blocks(job, each), threads, groups) for each in passes)
+    require_memory(Plan(tuple(passes), phases, threads), limit_bytes, whose)
+
+
+def _forget(read: dict[Pass, Grouped], each: Pass, index: int) -> None:
+    """Let go of what `each` gathered once the last step is fitted from it."""
+    if each.fits[-1:] == (index,):
+        del read[each]
+
+
+def _fit_selection(
+    job: Job, found: FittedStatistics, deviating: Pass | None, fitted: Fitted, executor: Executor, reporter: Reporter
+) -> FittedStatistics:
+    """Fit a step that keeps a part of the features to all samples together, and append it to the steps of every group."""
+    statistics, index = found.statistics, found.before_step
+    if deviating is not None:
+        overall = job.chain([*fitted[EVERYTHING], centered(statistics, found.per)])
+        task = Gather(job.source, overall, deviating.summaries, deviating.per, job.selected_codes)
+        statistics = with_deviation(statistics, _gathered(job, deviating, task, executor, reporter)[EVERYTHING])
+    selection = _fit_step(job.steps[index], index, statistics)
+    for steps in fitted.values():
+        steps.append(selection)
+    return found
+
+
+def _fit_observing(
+    job: Job, index: int, passes: Sequence[Pass], fitted: Fitted, executor: Executor, reporter: Reporter
+) -> Errors:
+    """Fit step `index`, which observes, in one read for each of its stages; append it to the steps of each group.
+
+    Returns how far off its quantiles may be.
+    """
+    errors: Errors = {}
+    first, *stages = observed_stages(job.steps[index])
+    observers = {code: [*steps, first.fit(None)] for code, steps in fitted.items()}
+    for stage, each in zip(stages, passes, strict=True):
+        read = _read(job, each, observers, executor, reporter)
+        for code, steps in observers.items():
+            with _named(job, code):
+                statistics = statistics_at(read[code], each.at, (), each.per, each.per, job.nan_policy)
+                if stage is stages[-1]:
+                    errors |= _quantile_error(job, index, statistics, errors)
+                steps[index] = _fit_step(stage, index, statistics, steps[index])
+    for code, steps in observers.items():
+        fitted[code].append(steps[index])
+    return errors
+
+
+def _fit_step(step: Step, index: int, statistics: Statistics | None, observer: FittedStep | None = None) -> FittedStep:
     try:
-        return step.fit(statistics)
+        return step.fit(statistics) if statistics is None or observer is None else step.fit_observed(statistics, observer)
     except (ConfigError, DataError) as error:
         raise located(error, index) from None
 
@@ -287,20 +495,25 @@ def _named(job: Job, code: int) -> Iterator[None]:
 
 
 def _read(job: Job, each: Pass, fitted: Fitted, executor: Executor, reporter: Reporter) -> Grouped:
+    return _gathered(job, each, _gather_task(job, each, fitted), executor, reporter)
+
+
+def _gathered(job: Job, each: Pass, task: Gather, executor: Executor, reporter: Reporter) -> Grouped:
     blocks = _blocks(job, each)
     total_bytes = sum(decoded_bytes(block, job.source.dtype) for block in blocks)
     with reporting(reporter, "fit", total_bytes, len(blocks)) as advance:
-        return gather(_gather_task(job, each, fitted), blocks, executor, advance)
+        return gather(task, blocks, executor, advance)
 
 
 def _gather_task(job: Job, each: Pass, fitted: Fitted) -> Gather:
     """What `each` does with a block. Groups differ in the steps before it only where some of those were fitted."""
     overall = job.chain(fitted[EVERYTHING][: each.at])
+    weights = None if job.weights is None else job.weights[1]
     if job.codes is None or all(step.fitted_per is None for step in job.steps[: each.at]):
-        return Gather(job.source, overall, each.summaries, each.per, job.fitted_codes)
+        return Gather(job.source, overall, each.summaries, each.per, job.fitted_codes, weights=weights)
     prefixes = tuple(job.chain(fitted[code][: each.at]) for code in range(job.group_count))
     prefix = GroupedChain(overall, prefixes, job.codes)
-    return Gather(job.source, prefix, each.summaries, each.per, job.fitted_codes, overall)
+    return Gather(job.source, prefix, each.summaries, each.per, job.fitted_codes, overall, weights)
 
 
 def _fitted_chain(job: Job, fitted: Fitted) -> FittedChain | GroupedChain:
@@ -323,7 +536,8 @@ def _found(job: Job, each: Pass, summaries: Summaries, fitted: Sequence[FittedSt
 def _write(task: Write, block_bytes: int, executor: Executor, reporter: Reporter) -> Grouped | None:
     source = task.source
     whole = whole_axes([fitted.step for fitted in task.chain.steps], source)
-    blocks = list(tile(source.shape, apply_step(source, task.sink.write_unit, task.chain.output_dtype, whole, block_bytes)))
+    unit, dtype = task.sink.write_unit, task.chain.output_dtype
+    blocks = list(tile(source.shape, apply_step(source, unit, dtype, whole, block_bytes, task.sink.shape)))
     total_bytes = sum(decoded_bytes(block, source.dtype) for block in blocks)
     with reporting(reporter, "apply", total_bytes, len(blocks)) as advance:
         return write_blocks(task, blocks, executor, advance).summaries
@@ -350,7 +564,7 @@ def _layout(output: ApplyOutputConfig) -> dict[str, Any]:
     return output.model_dump(include={"chunks", "shards", "compressors", "overwrite"})
 
 
-def _manifest(job: Job, fitted: Fitted, found: Sequence[FittedStatistics]) -> Manifest:
+def _manifest(job: Job, fitted: Fitted, found: Sequence[FittedStatistics], errors: Errors) -> Manifest:
     source = job.source
     return Manifest.build(
         chain=job.chain(fitted[EVERYTHING], job.output_dtype),
@@ -361,6 +575,7 @@ def _manifest(job: Job, fitted: Fitted, found: Sequence[FittedStatistics]) -> Ma
         provenance={
             "source": source.provenance(),
             "fitted_on": job.fitted_on,
+            **({QUANTILE_ERROR: errors} if errors else {}),
             "created": datetime.now(UTC).isoformat(timespec="seconds"),
             "versions": versions(),
         },

@@ -5,15 +5,15 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from statistics import median
-from typing import Any
+from typing import Any, Protocol
 
 from rich.console import Console
 from rich.filesize import decimal
 from rich.table import Table
 
-from pipeline.manifest import FittedStatistics, ManifestRecord
+from pipeline.inference import ManifestCollection
+from pipeline.manifest import QUANTILE_ERROR, FittedStatistics, ManifestRecord
 from pipeline.normalize.catalogue import DERIVES, Description, Option, PresetDescription
-from pipeline.plan import Plan
 
 COLUMNS_WITHOUT_TERMINAL = 120
 FEATURES_SHOWN = 6
@@ -30,7 +30,13 @@ def print_tables(tables: Mapping[str, Table]) -> None:
         console.print(table)
 
 
-def plan_tables(plan: Plan) -> dict[str, Table]:
+class Planned(Protocol):
+    """The plan of one array, or of several."""
+
+    def to_json(self) -> dict[str, Any]: ...
+
+
+def plan_tables(plan: Planned) -> dict[str, Table]:
     """What a run will do: its figures, then each pass over the data."""
     content = plan.to_json()
     figures = _table("", "")
@@ -100,6 +106,18 @@ def manifest_tables(manifest: ManifestRecord) -> dict[str, Table]:
     return {"manifest": _head(manifest), "chain": _chain(manifest), **gathered}
 
 
+def collection_tables(collection: ManifestCollection) -> dict[str, Table]:
+    """The manifests of several arrays: which they are, then the tables of each under its name."""
+    arrays = _table("array", "digest")
+    for name, manifest in collection.items():
+        arrays.add_row(name, manifest.digest)
+    arrays.add_row("all together", collection.digest)
+    each = {
+        f"{name}: {title}": table for name, manifest in collection.items() for title, table in manifest_tables(manifest).items()
+    }
+    return {"manifests": arrays, **each}
+
+
 def _head(manifest: ManifestRecord) -> Table:
     content = manifest.to_json()
     sizes = content["sizes"]
@@ -111,7 +129,15 @@ def _head(manifest: ManifestRecord) -> Table:
     table.add_row("NaN", content["nan"])
     if groups := content["groups"]:
         table.add_row("by", f"{groups['by']}: {len(groups['labels']):,} groups, unseen labels: {groups['unseen']}")
+    errors = content["provenance"].get(QUANTILE_ERROR)
+    if isinstance(errors, dict) and errors:
+        table.add_row("quantiles", ", ".join(f"{step}: {_error(value)}" for step, value in errors.items()))
     return table
+
+
+def _error(relative: float) -> str:
+    """How far off quantiles may be, in words."""
+    return f"within {100 * relative:.2g} % of a value" if relative else "exact"
 
 
 def _chain(manifest: ManifestRecord) -> Table:

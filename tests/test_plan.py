@@ -118,3 +118,26 @@ def test_tasks_are_those_of_one_tree_for_each_box_of_features() -> None:
     blocks = list(tile((40, 6), (2, 3)))
     phase = plan_fit(Pass(0, ("gene",), ("moments",), (0,)), source, blocks, threads_per_worker=1)
     assert phase.tasks == 40 + 2 * merges(20)
+
+
+@pytest.mark.parametrize(
+    ("options", "expected"),
+    [
+        ({"target": 100}, []),
+        ({"target": "median"}, [(1, (), ("moments", "float_histogram"), "each cell's total")]),
+        ({"exclude_highly_expressed": True}, [(1, ("gene",), ("moments",), "which counts dominate their cell")]),
+        (
+            {"target": "median", "exclude_highly_expressed": True},
+            [
+                (1, ("gene",), ("moments",), "which counts dominate their cell"),
+                (1, (), ("moments", "float_histogram"), "each cell's total"),
+            ],
+        ),
+    ],
+)
+@pytest.mark.parametrize("dtype", ["float32", "uint8"])
+def test_what_a_step_observes_takes_a_read_of_its_own(options: dict[str, Any], expected: list[Any], dtype: str) -> None:
+    passes = _passes([{"library_size": options}, "log1p", {"zscore": {"per": ["gene"]}}], dtype)
+    assert [(each.at, each.per, each.summaries, each.observes) for each in passes[:-1]] == expected
+    assert all(each.fits == (0,) for each in passes[:-1])
+    assert (passes[-1].at, passes[-1].fits, passes[-1].observes) == (2, (2,), "")

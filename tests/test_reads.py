@@ -27,6 +27,9 @@ def _configured(path: Path, folder: Path, shards: bool) -> Config:
     document["source"]["store"] = str(folder / "source.zarr")
     document["output"] = {**document["output"], "store": str(folder / "out.zarr"), "manifest": str(folder / "out.manifest")}
     document["block_bytes"] = 2000
+    for entry in document["normalize"]:
+        if "select" in entry:
+            entry["select"]["k"] = 4
     shape = tuple(SIZES[dim] for dim in dims)
     chunks = tuple(CHUNK_SIZES[dim] for dim in dims)
     group = zarr.open_group(folder / "source.zarr", mode="w")
@@ -61,14 +64,14 @@ def test_every_configuration_reads_each_chunk_as_often_as_planned(path: Path, sh
 
 
 @pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)
-def test_every_fit_reads_each_chunk_once_or_not_at_all(path: Path, tmp_path: Path) -> None:
+def test_every_fit_reads_each_chunk_as_often_as_planned(path: Path, tmp_path: Path) -> None:
     config = _configured(path, tmp_path, shards=False)
     passes = plan_config(config).passes
-    assert len(passes) <= 1
+    assert len(passes) <= (2 if "variable" in path.stem else 1)
     source, array = tmp_path / "source.zarr", config.source.array or ""
     with counted_reads(source, array) as counts:
         fit(source, array, normalize=config.normalize, where=config.fit.where, block_bytes=2000)
-    assert set(counts.values()) == ({1} if passes else set())
+    assert set(counts.values()) == ({len(passes)} if passes else set())
 
 
 def test_a_chain_with_nothing_to_fit_costs_run_one_read_and_is_described_all_the_same(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 Not here: fitting, and any store. Dask and xarray are imported only when one of their arrays is given.
 """
 
+from pipeline.inference.collection import ManifestCollection, load_manifest
 from pipeline.inference.transformer import Manifest
 
-__all__ = ["Manifest"]
+__all__ = ["Manifest", "ManifestCollection", "load_manifest"]

@@ -41,7 +41,8 @@ def apply_by_name(manifest: Manifest, values: xarray.DataArray, by: Any, inverse
     """`values` transformed, or inverted into the dtype `inverse`, with its own dims, coordinates, attributes and name.
 
     The values are brought into the manifest's order of dims, and along whole-vector dims into the fitted order of labels, so
-    that sums over features round as they did in the batch job; the result is brought back.
+    that sums over features round as they did in the batch job; the result is brought back. Along a dim of which the chain keeps
+    a part, the result has that part of the data, in the data's order, with its coordinates.
     """
     chain = manifest.chain
     check_names(values.dims, chain.dims, chain.sample_dim)
@@ -55,10 +56,14 @@ def apply_by_name(manifest: Manifest, values: xarray.DataArray, by: Any, inverse
         )
     sizes = {dim: len(match.picked[dim]) if dim in match.picked else size for dim, size in manifest.sizes.items()}
     labels = sample_labels(manifest, values) if by is None else by
-    result = variable.copy(deep=False, data=manifest.apply_by_position(data, labels, match.picked, sizes, inverse))
-    back = {dim: np.argsort(places) for dim, places in match.sorting.items()}
+    kept = manifest.chain.kept
+    normalized = manifest.apply_by_position(data, labels, match.picked, sizes, inverse)
+    result = variable.isel(kept).copy(deep=False, data=normalized)
+    places = {dim: at[kept[dim]] if dim in kept else at for dim, at in match.sorting.items()}
+    back = {dim: np.argsort(at) for dim, at in places.items()}
     restored = result.isel(back).transpose(*values.dims)
-    labelled = values.copy(deep=False, data=restored.data)
+    left = {dim: np.sort(places.get(dim, at)) for dim, at in kept.items()}
+    labelled = values.isel(left).copy(deep=False, data=restored.data)
     labelled.encoding = {}
     return labelled
 

@@ -49,6 +49,8 @@ def apply_lazily(
     own = (chain.codes, chain.selections) if isinstance(chain, GroupedChain) else ()
     token = tokenize(values.name, digest, [dict(step.parameters) for step in chain.steps], own, str(inverse))
     dtype = chain.output_dtype if inverse is None else inverse
+    sizes = {chain.dims.index(dim): (len(positions),) for dim, positions in chain.kept.items()}
+    chunks = tuple(sizes.get(axis, own_chunks) for axis, own_chunks in enumerate(values.chunks))
     lazy: dask.array.Array = map_blocks(
         _apply_block,
         values,
@@ -57,6 +59,7 @@ def apply_lazily(
         starts=starts,
         name=f"{'transform' if inverse is None else 'inverse-transform'}-{token}",
         dtype=dtype,
+        chunks=chunks if sizes else None,
         meta=np.empty((0,) * values.ndim, dtype=dtype),
     )
     return lazy

@@ -23,6 +23,7 @@ from pipeline.manifest.groups import Groups, unstacked
 from pipeline.manifest.labels import decode_labels, encode_labels, labels_kind
 from pipeline.manifest.schema import (
     ARRAYS_FILE,
+    COLLECTION_FILE,
     MANIFEST_FILE,
     SCHEMA_VERSION,
     ArrayEntry,
@@ -134,7 +135,7 @@ def save_files(record: ManifestRecord) -> dict[str, bytes]:
 
 def load_fields(folder: Path) -> tuple[str, dict[str, Any]]:
     """The digest that was recorded and the fields of the record that the files in `folder` hold; raises ManifestError."""
-    document = parse(_read_manifest(folder), str(folder / MANIFEST_FILE))
+    document = parse(read_text(folder), str(folder / MANIFEST_FILE))
     declared = {f"{place}.{name}": entry for place, group in _declared(document).items() for name, entry in group.items()}
     integrity = document.integrity
     stored = decode(folder / ARRAYS_FILE, declared, integrity.arrays_bytes, integrity.arrays_sha256)
@@ -252,12 +253,14 @@ def _restore_statistics(arrays: _Arrays, nan_policy: str) -> Statistics:
     return Statistics.from_arrays(arrays, nan_policy)
 
 
-def _read_manifest(folder: Path) -> bytes:
+def read_text(folder: Path) -> bytes:
+    """What the `manifest.json` in `folder` holds; raises ManifestError where it is not there or too large."""
     path = folder / MANIFEST_FILE
     try:
         size_bytes = path.stat().st_size
         content = path.read_bytes() if size_bytes <= MANIFEST_MAX_BYTES else None
     except (OSError, ValueError) as error:
+        _refuse_collection(folder)
         raise ManifestError(
             "no manifest there",
             where=str(path).replace("\0", "\\0"),
@@ -270,3 +273,13 @@ def _read_manifest(folder: Path) -> bytes:
             "the manifest is too large", where=str(path), found=f"{size_bytes} bytes", expected=f"{MANIFEST_MAX_BYTES}"
         )
     return content
+
+
+def _refuse_collection(folder: Path) -> None:
+    if "\0" not in str(folder) and (folder / COLLECTION_FILE).is_file():
+        raise ManifestError(
+            "a collection of manifests, one for each array, is no single manifest",
+            where=str(folder),
+            expected=f"a folder with {MANIFEST_FILE} and {ARRAYS_FILE}",
+            remedy="ManifestCollection.load(path), or the folder of one array in it",
+        )

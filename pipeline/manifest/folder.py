@@ -7,12 +7,17 @@ from __future__ import annotations
 
 import errno
 import os
+import re
 import shutil
 import uuid
-from collections.abc import Mapping, Set
+from collections.abc import Mapping
 from pathlib import Path
 
 from pipeline.errors import OutputExistsError, PipelineError, WriteError
+from pipeline.manifest.schema import ARRAYS_FILE, COLLECTION_FILE, MANIFEST_FILE
+
+MANIFEST_FILES = frozenset({MANIFEST_FILE, ARRAYS_FILE})
+MEMBER_FOLDER = re.compile("[0-9]+-[A-Za-z0-9_-]*")
 
 
 def folder_path(path: str | os.PathLike[str], refusal: type[PipelineError]) -> Path:
@@ -29,8 +34,8 @@ def folder_path(path: str | os.PathLike[str], refusal: type[PipelineError]) -> P
     return absolute
 
 
-def check_writable(path: Path, names: Set[str], overwrite: bool) -> None:
-    """That `write_folder` could write files of these names there now; leaves nothing.
+def check_writable(path: Path, overwrite: bool) -> None:
+    """That `write_folder` could write files there now; leaves nothing.
 
     Raises
     ------
@@ -39,7 +44,7 @@ def check_writable(path: Path, names: Set[str], overwrite: bool) -> None:
     WriteError
         Where the file system refuses.
     """
-    _check_free(path, names, overwrite)
+    _check_free(path, overwrite)
     above = next(parent for parent in path.parents if os.path.lexists(parent))
     probe = above / f".{uuid.uuid4().hex}.new"
     try:
@@ -50,19 +55,19 @@ def check_writable(path: Path, names: Set[str], overwrite: bool) -> None:
 
 
 def write_folder(path: Path, files: Mapping[str, bytes], overwrite: bool) -> None:
-    """Write `files` into the new folder `path`.
+    """Write `files` into the new folder `path`; a name may begin with that of a folder in it.
 
     They are written and synced under another name beside `path`, which is then renamed. With `overwrite` an older folder
-    that holds nothing but files of these names is moved aside first and removed afterwards.
+    that holds nothing but the files of a manifest, or of several, is moved aside first and removed afterwards.
 
     Raises
     ------
     OutputExistsError
-        Where something is at `path` and `overwrite` is not set, or is not a folder of just these files.
+        Where something is at `path` and `overwrite` is not set, or is not such a folder.
     WriteError
         Where the file system refuses.
     """
-    replaced = _check_free(path, set(files), overwrite)
+    replaced = _check_free(path, overwrite)
     mark = uuid.uuid4().hex
     fresh, old = path.with_name(f".{mark}.new"), path.with_name(f".{mark}.old")
     try:
@@ -84,23 +89,31 @@ def write_folder(path: Path, files: Mapping[str, bytes], overwrite: bool) -> Non
         _remove(old)
 
 
-def _check_free(path: Path, names: Set[str], overwrite: bool) -> bool:
+def _check_free(path: Path, overwrite: bool) -> bool:
     """Whether there is something that may be replaced."""
     if not os.path.lexists(path):
         return False
     if not overwrite:
         raise _exists(path)
     try:
-        found = set(os.listdir(path))
+        with os.scandir(path) as entries:
+            ours = all(_is_ours(entry) for entry in entries)
     except NotADirectoryError:
-        found = None
+        ours = False
     except OSError as error:
         raise _refused(path, error) from error
-    if found is None or not found <= names:
+    if not ours:
         raise OutputExistsError(
             "what is there is no manifest and is not overwritten", where=str(path), remedy="choose another path"
         )
     return True
+
+
+def _is_ours(entry: os.DirEntry[str]) -> bool:
+    """Whether an entry of a folder is a file of a manifest, or a folder that holds nothing but these two."""
+    if MEMBER_FOLDER.fullmatch(entry.name) and entry.is_dir(follow_symlinks=False):
+        return set(os.listdir(entry)) <= MANIFEST_FILES
+    return entry.name in MANIFEST_FILES or entry.name == COLLECTION_FILE
 
 
 def _refused(path: Path, error: OSError) -> WriteError:
@@ -119,11 +132,13 @@ def _exists(path: Path) -> OutputExistsError:
 def _write_files(folder: Path, files: Mapping[str, bytes]) -> None:
     folder.mkdir()
     for name, content in files.items():
+        (folder / name).parent.mkdir(exist_ok=True)
         with open(folder / name, "xb") as file:
             file.write(content)
             file.flush()
             os.fsync(file.fileno())
-    _sync_folder(folder)
+    for each in {(folder / name).parent for name in files} | {folder}:
+        _sync_folder(each)
 
 
 def _publish(fresh: Path, path: Path, old: Path | None) -> None:

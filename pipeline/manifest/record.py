@@ -23,7 +23,7 @@ from pipeline.manifest.folder import check_writable, folder_path, write_folder
 from pipeline.manifest.gathered import FittedStatistics
 from pipeline.manifest.groups import Groups
 from pipeline.manifest.labels import as_labels
-from pipeline.manifest.schema import ARRAYS_FILE, MANIFEST_FILE, readable_json
+from pipeline.manifest.schema import readable_json
 from pipeline.normalize.chain import FittedChain
 from pipeline.normalize.step import FittedStep
 
@@ -175,7 +175,8 @@ class ManifestRecord:
             than 64 values; `statistics`: those of the first gathering, keys as `scipy.stats.describe` and the counts, None for
             what is unavailable, and `{}` where nothing was gathered because no step needed it; `unavailable`: the reasons;
             `before_step` and `per` of these statistics (None where there are none); `nan`, `dims`, `sample_dim`, `sizes`,
-            `labels`, `input_dtype`, `output_dtype`, `groups` (None, or `by`, `unseen` and `labels`), `provenance`.
+            `labels` (where a step keeps a part of a dim also `output_sizes` and `output_labels`),
+            `input_dtype`, `output_dtype`, `groups` (None, or `by`, `unseen` and `labels`), `provenance`.
         """
         first = self.statistics[0] if self.statistics else None
         return {
@@ -190,11 +191,43 @@ class ManifestRecord:
             "sample_dim": self.chain.sample_dim,
             "sizes": dict(self.sizes),
             "labels": {dim: _shown(labels.tolist()) for dim, labels in self.labels.items()},
+            **self._output_json(),
             "input_dtype": self.chain.input_dtype.name,
             "output_dtype": self.chain.output_dtype.name,
             "groups": self.groups and _groups_json(self.groups),
             "provenance": dict(self.provenance),
         }
+
+    def _output_json(self) -> dict[str, Any]:
+        if not self.chain.kept:
+            return {}
+        labels = {dim: _shown(labels.tolist()) for dim, labels in self.output_labels.items()}
+        return {"output_sizes": self.output_sizes, "output_labels": labels}
+
+    def sizes_before(self, index: int, sizes: Mapping[str, int] | None = None) -> dict[str, int]:
+        """The sizes of what reaches step `index`; steps before it that keep a part of a dim make them smaller."""
+        left = dict(self.sizes if sizes is None else sizes)
+        for step in self.chain.steps[:index]:
+            left = {dim: step.output_size(dim, size) for dim, size in left.items()}
+        return left
+
+    def labels_before(self, index: int) -> dict[str, NDArray[Any]]:
+        """The labels of what reaches step `index`."""
+        left = dict(self.labels)
+        for step in self.chain.steps[:index]:
+            kept = {dim: step.keeps(dim) for dim in left}
+            left = {dim: labels if (mask := kept[dim]) is None else labels[mask] for dim, labels in left.items()}
+        return left
+
+    @property
+    def output_labels(self) -> dict[str, NDArray[Any]]:
+        """The labels of the output: those of the input, along dims of which a step keeps a part the ones that are left."""
+        return self.labels_before(len(self.chain.steps))
+
+    @property
+    def output_sizes(self) -> dict[str, int]:
+        """The sizes of the output along the dims of `sizes`."""
+        return self.sizes_before(len(self.chain.steps))
 
     def _check_dims(self, sizes: Mapping[str, int], labels: Mapping[str, NDArray[Any]]) -> None:
         dims, sample_dim = self.chain.dims, self.chain.sample_dim
@@ -219,10 +252,11 @@ class ManifestRecord:
             for name, values in step.parameters.items():
                 dims = step.parameter_dims(name)
                 own = {dim: size for dim, size in zip(dims, values.shape, strict=False) if dim not in step.per}
-                _check_shape(f"chain.{index}.{name}", values.shape, dims, {**own, **sizes})
+                _check_shape(f"chain.{index}.{name}", values.shape, dims, {**own, **self.sizes_before(index, sizes)})
         for gathered in self.statistics:
             where = f"statistics before step {gathered.before_step}"
-            _check_shape(where, gathered.statistics.feature_shape, gathered.per, sizes)
+            left = self.sizes_before(gathered.before_step, sizes)
+            _check_shape(where, gathered.statistics.feature_shape, gathered.per, left)
             if gathered.before_step > len(self.chain.steps):
                 raise ManifestError(
                     "statistics of a step that is not there", where=where, expected=f"{len(self.chain.steps)} steps"
@@ -244,7 +278,7 @@ def check_destination(path: str | os.PathLike[str], overwrite: bool) -> None:
     ConfigError, OutputExistsError, WriteError
         As `ManifestRecord.save`.
     """
-    check_writable(folder_path(path, ConfigError), {MANIFEST_FILE, ARRAYS_FILE}, overwrite)
+    check_writable(folder_path(path, ConfigError), overwrite)
 
 
 def needed_dims(chain: FittedChain, statistics: Iterable[FittedStatistics] = ()) -> tuple[str, ...]:

@@ -19,6 +19,7 @@ from pipeline.statistics.describe import NAN_POLICIES
 SCHEMA_VERSION = 1
 MANIFEST_FILE = "manifest.json"
 ARRAYS_FILE = "arrays.safetensors"
+COLLECTION_FILE = "collection.json"
 _LINE_LENGTH = 100
 
 Hexdigest = Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
@@ -114,6 +115,35 @@ class ManifestDocument(_Entry):
     integrity: IntegrityEntry
 
 
+class MemberEntry(_Entry):
+    """One array of a collection: its name, the folder of its manifest, that manifest's digest and its file's sha256."""
+
+    name: Name
+    folder: Annotated[str, Field(pattern="^[0-9]+-[A-Za-z0-9_-]*$")]
+    digest: Hexdigest
+    manifest_sha256: Hexdigest
+
+
+class CollectionIntegrityEntry(_Entry):
+    """The digest of this file with itself left empty."""
+
+    manifest_sha256: Hexdigest | Literal[""]
+
+
+class CollectionDocument(_Entry):
+    """`collection.json`, schema version 1."""
+
+    schema_version: Literal[1] = 1
+    digest: Hexdigest
+    arrays: Annotated[list[MemberEntry], Field(min_length=1)]
+    integrity: CollectionIntegrityEntry
+
+
+def render_collection(document: CollectionDocument) -> bytes:
+    """The text of `collection.json`, its own digest filled in."""
+    return _seal(document.model_dump(mode="json"))
+
+
 def render(document: ManifestDocument) -> bytes:
     """The text of `manifest.json`, its own digest filled in."""
     fields = document.model_dump(mode="json")
@@ -137,6 +167,11 @@ def parse(content: bytes, where: str) -> ManifestDocument:
     ManifestError
         Where the text is cut short or altered in any byte, or of another schema version.
     """
+    return parse_as(ManifestDocument, content, where)
+
+
+def parse_as(model: type[Entry], content: bytes, where: str) -> Entry:
+    """`parse` for a document of any schema."""
     try:
         fields = json.loads(content.decode("utf-8"), parse_constant=_refuse_constant)
     except (ValueError, RecursionError) as error:
@@ -148,7 +183,7 @@ def parse(content: bytes, where: str) -> ManifestDocument:
         ) from None
     _check_version(fields, where)
     _check_seal(fields, content, where)
-    return validated(ManifestDocument, fields, where)
+    return validated(model, fields, where)
 
 
 def validated(model: type[Entry], fields: Mapping[str, Any], where: str) -> Entry:

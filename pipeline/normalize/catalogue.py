@@ -18,12 +18,20 @@ from pipeline.normalize.presets import FOR_ACTIVATION, FOR_ACTIVATION_SUMMARY, P
 from pipeline.normalize.registry import STEPS
 from pipeline.normalize.step import Step
 
-READS: Mapping[str, str] = {"moments": "statistics", "distribution": "distribution", "covariance": "covariance"}
+DEVIATIONS = "deviations"
+TOTALS = "totals"
+READS: Mapping[str, str] = {
+    "moments": "statistics",
+    "distribution": "distribution",
+    "covariance": "covariance",
+    "deviation": DEVIATIONS,
+}
 STATELESS = "stateless"
 DERIVES: Mapping[str, str] = {
     "affine": "affine: fitted steps before and after it share one read",
     "elementwise": "elementwise: fitted steps before and after it share one read of integers of 16 bits or fewer",
     "vectors": "looks at whole vectors: a fitted step after it takes a read of its own",
+    "selection": "keeps a part: fitted steps before and after it share one read, but for covariances",
 }
 
 
@@ -46,11 +54,13 @@ class Description:
     name, summary, formula, inverse, reference : str
         One line each.
     reads : tuple of str
-        What it needs to know of the data before it can run: of `statistics`, `distribution` and `covariance`; or `stateless`.
+        What it needs to know of the data before it can run: of `statistics`, `distribution`, `covariance`, `deviations` and
+        `totals`; or `stateless`.
     optional_reads : bool
         Whether that depends on its options: with others it is stateless.
     derives : str
-        Through what statistics of its output follow from those of its input: `affine`, `elementwise` or `vectors`.
+        Through what statistics of its output follow from those of its input: `affine`, `elementwise`, `vectors` or
+        `selection`.
     options : tuple of Option
     """
 
@@ -69,7 +79,8 @@ class Description:
         """What it needs of the data, in words."""
         if self.reads == (STATELESS,):
             return "none: stateless"
-        return f"at most one, for {' and '.join(self.reads)}" + ("; none with some options" if self.optional_reads else "")
+        most = "two" if {DEVIATIONS, TOTALS}.intersection(self.reads) else "one"
+        return f"at most {most}, for {' and '.join(self.reads)}" + ("; none with some options" if self.optional_reads else "")
 
     def to_json(self) -> dict[str, Any]:
         """This as JSON types."""
@@ -133,7 +144,9 @@ def markdown_table() -> list[str]:
 
 
 def _step_description(kind: type[Step]) -> Description:
-    reads = tuple(words for need, words in READS.items() if need in kind.requires)
+    requires = kind.requires | ({"deviation"} if _overrides(kind, "needs_deviation") else set())
+    reads = tuple(words for need, words in READS.items() if need in requires)
+    reads = (TOTALS,) if _overrides(kind, "observes") else reads
     by_default = _by_default(kind)
     fitted = _overrides(kind, "fitted_per")
     always = _inherits_from_features(kind) or (by_default is not None and by_default.fitted_per is not None)
@@ -181,6 +194,8 @@ def _inherits_from_features(kind: type[Step]) -> bool:
 
 
 def _derives(kind: type[Step], by_default: Step | None) -> str:
+    if _overrides(kind, "selected_dim"):
+        return "selection"
     affine = _overrides(kind, "is_affine") if by_default is None else by_default.is_affine
     return "affine" if affine else "elementwise" if kind.elementwise else "vectors"
 

@@ -43,7 +43,10 @@ def bind_chain(steps: Iterable[Step], given: Input) -> tuple[Step, ...]:
             bound.append(step.bind(given))
         except ConfigError as error:
             raise located(error, index) from None
-        given = replace(given, dtype=np.dtype(np.float64))
+        dim = bound[-1].selected_dim
+        sizes = {name: bound[-1].output_size(name, size) for name, size in given.sizes.items()}
+        selected = given.selected if dim is None else given.selected | {dim}
+        given = replace(given, dtype=np.dtype(np.float64), sizes=sizes, selected=selected)
     return tuple(bound)
 
 
@@ -93,6 +96,8 @@ def _called(
 ) -> Floats:
     """What `function` makes of `values`; its errors say that it is step number `index`."""
     out = next((room for room in scratch if not np.may_share_memory(room, values)), None)
+    if out is not None and out.shape != values.shape:  # a step before kept a part of the features
+        out = out.reshape(-1)[: values.size].reshape(values.shape)
     try:
         return function(values, dims, out)
     except FloatingPointError:
@@ -153,7 +158,7 @@ class FittedChain:
         Returns
         -------
         ndarray of output_dtype
-            New, C-contiguous, of the same shape and with the same order of axes.
+            New, C-contiguous, with the same order of axes and of the same shape but for the dims in `kept`.
 
         Raises
         ------
@@ -212,14 +217,42 @@ class FittedChain:
 
     @cached_property
     def sizes(self) -> dict[str, int]:
-        """The size along every dim that parameters are kept per; ManifestError where steps contradict each other."""
+        """The size of the input along every dim that parameters are kept per.
+
+        Raises
+        ------
+        ManifestError
+            Where steps contradict each other.
+        """
+        first: dict[str, int] = {}
         sizes: dict[str, int] = {}
         for step in self.steps:
             for parameter in step.parameters.values():
                 for dim, size in zip(step.per, parameter.shape[: len(step.per)], strict=True):
+                    first.setdefault(dim, size)
                     if sizes.setdefault(dim, size) != size:
                         raise ManifestError("steps of different sizes", where=dim, found=f"{sizes[dim]} and {size}")
-        return sizes
+            sizes = {dim: step.output_size(dim, size) for dim, size in sizes.items()}
+        return first
+
+    @cached_property
+    def kept(self) -> dict[str, NDArray[np.intp]]:
+        """For every dim of which the output has a part of the features: their positions in the input."""
+        kept: dict[str, NDArray[np.intp]] = {}
+        for step in self.steps:
+            dim = step.step.selected_dim
+            mask = None if dim is None else step.keeps(dim)
+            if dim is not None and mask is not None:
+                kept[dim] = np.flatnonzero(mask)
+        return kept
+
+    def output_size(self, dim: str, size: int) -> int:
+        """The size of the output along `dim`, where that of the input is `size`."""
+        return len(self.kept[dim]) if dim in self.kept else size
+
+    def output_shape(self, shape: tuple[int, ...], dims: tuple[str, ...]) -> tuple[int, ...]:
+        """The shape of the output for an input of `shape` with the axes `dims`."""
+        return tuple(self.output_size(dim, size) for dim, size in zip(dims, shape, strict=True))
 
     def select(self, indexers: Mapping[str, Indexer]) -> FittedChain:
         """The same function for a part of the features: each indexer picks along one dim; other dims are ignored."""
@@ -241,7 +274,7 @@ class FittedChain:
     ) -> NDArray[Any]:
         values = np.asarray(values)
         dims = self._checked_dims(values, dims)
-        output = np.empty(values.shape, dtype)
+        output = np.empty(self.output_shape(values.shape, dims), dtype)
         if values.size * 8 <= PIECE_BYTES:
             cast_into(run(steps, _as_float64(values), dims), output, remedy)
             return output
@@ -281,7 +314,22 @@ class FittedChain:
 
 
 def _selected(steps: tuple[FittedStep, ...], indexers: Mapping[str, Indexer]) -> tuple[FittedStep, ...]:
-    return tuple(step.select(indexers) if any(dim in step.per for dim in indexers) else step for step in steps)
+    picked = []
+    for step in steps:
+        picked.append(step.select(indexers) if any(dim in step.per for dim in indexers) else step)
+        if step.step.selected_dim in indexers:
+            masks = {dim: step.keeps(dim) for dim in indexers}
+            indexers = {dim: at if (mask := masks[dim]) is None else _among(mask, at) for dim, at in indexers.items()}
+    return tuple(picked)
+
+
+def _among(kept: NDArray[np.bool_], indexer: Indexer) -> Indexer:
+    """What `indexer` picks of all features, as an indexer of those that are `kept`."""
+    if isinstance(indexer, slice) and indexer.indices(len(kept)) == (0, len(kept), 1):
+        return slice(None)
+    places = np.arange(len(kept))[indexer]
+    rank = np.cumsum(kept) - 1
+    return np.asarray(rank[places[kept[places]]], dtype=np.intp)
 
 
 def _as_float64(values: NDArray[Any], out: Floats | None = None) -> Floats:

@@ -95,6 +95,11 @@ class GroupedChain:
         return self.overall.steps
 
     @property
+    def kept(self) -> dict[str, NDArray[np.intp]]:
+        """Of the dims of which the output has a part of the features: their positions, the same for every group."""
+        return self.overall.kept
+
+    @property
     def whole_dims(self) -> frozenset[str]:
         """The dims of which a call must see everything at once."""
         return self.overall.whole_dims
@@ -123,7 +128,7 @@ class GroupedChain:
         groups = list(rows_by_code(self._codes_of(values.shape[axis])))
         if len(groups) <= 1:
             return self._run(groups[0][0], values, dims, dtype, run) if groups else run(self._part(self.overall), values, dims)
-        output = np.empty(values.shape, dtype)
+        output = np.empty(self._output_shape(values.shape, dims), dtype)
         for code, rows in groups:
             place = (slice(None),) * axis + (rows,)
             output[place] = self._run(code, values[place], dims, dtype, run)
@@ -141,9 +146,12 @@ class GroupedChain:
             return run(self._part(self.overall), values, dims)
         if self.unseen == "error":
             raise InputMismatchError("samples of no group", found=f"{values.shape[dims.index(self.sample_dim)]} samples")
-        missing = np.empty(values.shape, dtype)
-        cast_into(np.full(values.shape, np.nan), missing, remedy="leave out samples of groups that were not fitted")
+        missing = np.empty(self._output_shape(values.shape, dims), dtype)
+        cast_into(np.full(missing.shape, np.nan), missing, remedy="leave out samples of groups that were not fitted")
         return missing
+
+    def _output_shape(self, shape: tuple[int, ...], dims: tuple[str, ...]) -> tuple[int, ...]:
+        return self._part(self.overall).output_shape(shape, dims) if self.kept else shape
 
     def _part(self, chain: FittedChain) -> FittedChain:
         for indexers in self.selections:

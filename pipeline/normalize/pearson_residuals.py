@@ -75,7 +75,7 @@ class PearsonResiduals(VectorStep):
 
     def fit(self, statistics: Statistics | None) -> FittedPearsonResiduals:
         statistics = checked_vectors(self, statistics)
-        cells = int((statistics.nobs + statistics.nan + statistics.posinf + statistics.neginf).max())
+        cells = statistics.observations(finite=False)
         limit = math.sqrt(cells) if self.clip is None else self.clip
         share = self._share(statistics)
         parameters = frozen_parameters(share=share, limit=np.full_like(share, limit))

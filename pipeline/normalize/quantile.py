@@ -77,7 +77,7 @@ class Quantile(DistributionStep):
 
     def fit(self, statistics: Statistics | None) -> FittedQuantile:
         checked, distribution = checked_distribution(self, statistics)
-        count = max(2, min(self.n_quantiles, int(checked.nobs.max())))
+        count = max(2, min(self.n_quantiles, checked.observations()))
         percents = np.linspace(0, 1, count) * 100  # scikit-learn's, rounded as there, since rounding decides what ties
         quantiles = fitted_quantiles(checked, distribution, percents / 100)
         with np.errstate(over="ignore"):

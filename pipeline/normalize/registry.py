@@ -20,6 +20,7 @@ from pipeline.normalize.power import Power
 from pipeline.normalize.quantile import Quantile
 from pipeline.normalize.robust import Robust
 from pipeline.normalize.sample_scaling import SampleMinMax, SampleZScore
+from pipeline.normalize.select import Select
 from pipeline.normalize.standard import ZScore
 from pipeline.normalize.step import Step
 from pipeline.normalize.unit_norm import UnitNorm
@@ -30,6 +31,7 @@ _KINDS: tuple[type[Step], ...] = (
     *(MinMax, ZScore, MaxAbs, DtypeRange, UnitNorm, Log1p, Affine, Clip, Nodata),
     *(Robust, ClipPercentiles, Quantile, Power),
     *(Arcsinh, Anscombe, FillNa, LibrarySize, PearsonResiduals, SampleZScore, SampleMinMax, Whiten),
+    Select,
 )
 
 STEPS: Mapping[str, type[Step]] = MappingProxyType({kind.name: kind for kind in _KINDS})

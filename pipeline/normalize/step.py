@@ -6,8 +6,8 @@ Not here: any particular step (one family a file) and steps in order (`chain.py`
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, ClassVar, Self, TypeAlias
 
@@ -37,11 +37,20 @@ class Input:
         The dim along which there are more and more observations.
     dtype : numpy.dtype
         Type of the values: the source's for the first step, float64 after it.
+    sizes : mapping of str to int
+        Of the dims whose size is known.
+    labels_of : callable, optional
+        The labels of a dim, None where it has none.
+    selected : frozenset of str
+        The dims of which a step before keeps a part.
     """
 
     dims: tuple[str, ...]
     sample_dim: str
     dtype: np.dtype[Any]
+    sizes: Mapping[str, int] = field(default_factory=dict)
+    labels_of: Callable[[str], NDArray[Any] | None] | None = None
+    selected: frozenset[str] = frozenset()
 
 
 class Step(BaseModel, ABC):
@@ -87,6 +96,34 @@ class Step(BaseModel, ABC):
         """Whether the step is `(x − center) · scale + offset` on what it is fitted to; `FittedStep.affine` gives the three."""
         return False
 
+    @property
+    def observes(self) -> Step | None:
+        """A step that the values pass, in the place of this one, before they are summarized for this one's fit.
+
+        None where the values themselves are summarized. What it puts out is of no use to others, so such a pass is neither
+        shared nor derived, and its statistics are not kept. It may be fitted itself, and observe: each costs one more read.
+        """
+        return None
+
+    @property
+    def needs(self) -> frozenset[str]:
+        """What of `requires` it is fitted from with these options."""
+        return self.requires
+
+    @property
+    def selected_dim(self) -> str | None:
+        """The dim of which the step keeps a part of the features; None where it keeps all of every dim."""
+        return None
+
+    @property
+    def needs_deviation(self) -> bool:
+        """Whether it is fitted to mean absolute deviations as well, which take a second read where no histogram gives them."""
+        return False
+
+    def output_size(self, dim: str, size: int) -> int:
+        """The size along `dim` of what the step, once bound, puts out, where that of what it is given is `size`."""
+        return size
+
     def bind(self, given: Input) -> Self:
         """These options with whatever depends on the source settled.
 
@@ -106,6 +143,10 @@ class Step(BaseModel, ABC):
         DataError
             Where no function follows from the statistics.
         """
+
+    def fit_observed(self, statistics: Statistics, observer: FittedStep) -> FittedStep:
+        """The function of a step that `observes`; `statistics` are those of what `observer` put out. Raises as `fit` does."""
+        return self.fit(statistics)
 
     @abstractmethod
     def restore(self, parameters: Parameters) -> FittedStep:
@@ -181,6 +222,15 @@ class FittedStep(ABC):
         """(center, scale, offset), each broadcastable to the parameters' shape, where the step is
         `(x − center) · scale + offset` but for rounding; None where it is something else. Exact derivations use it."""
         return None
+
+    def keeps(self, dim: str) -> NDArray[np.bool_] | None:
+        """Which positions along `dim` are in the output; None where all are."""
+        return None
+
+    def output_size(self, dim: str, size: int) -> int:
+        """The size along `dim` of the output, where that of the input is `size`."""
+        kept = self.keeps(dim)
+        return size if kept is None else int(np.count_nonzero(kept))
 
     def parameter_dims(self, name: str) -> tuple[str, ...]:
         """The dims of a parameter: `per`, then its own."""

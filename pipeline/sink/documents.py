@@ -41,12 +41,15 @@ STALE_ATTRIBUTES = frozenset(
 )
 
 
-def array_documents(template: ZarrSource, dtype: np.dtype[Any], layout: Layout) -> dict[str, bytes]:
+def array_documents(
+    template: ZarrSource, dtype: np.dtype[Any], layout: Layout, shape: tuple[int, ...] | None = None
+) -> dict[str, bytes]:
     """The metadata documents of the new array, and of the groups that it is in where those need one, by key.
 
     The array keeps the path, format, dimension names, key encoding and attributes of `template`, except for
     `STALE_ATTRIBUTES`: what described the stored numbers, their range and their unit is not true of normalized ones. The fill
     value is 0 in format 3 and null in format 2, where xarray takes it for a mark of missing values and would mask every 0.
+    The shape is that of `template` unless `shape` is given.
 
     Raises
     ------
@@ -63,7 +66,7 @@ def array_documents(template: ZarrSource, dtype: np.dtype[Any], layout: Layout) 
         zarr.create_array(
             memory,
             name=template.array or None,
-            shape=source.shape,
+            shape=source.shape if shape is None else shape,
             dtype=dtype,
             fill_value=0 if options["zarr_format"] == 3 else None,
             attributes=attributes,

@@ -121,14 +121,15 @@ def clear(store: Store, keep: str) -> None:
             _remove(store, name)
 
 
-def copy_around(source: Store, target: Store, array: str, check: Callable[[], None]) -> None:
-    """Copy every object of `source` outside `array` to `target` byte for byte, holding the documents back.
+def copy_around(source: Store, target: Store, arrays: Iterable[str], check: Callable[[], None]) -> None:
+    """Copy every object of `source` outside `arrays` to `target` byte for byte, holding the documents back.
 
     Objects are not decoded, and a few at a time are in memory; `check` is called before each few.
     """
-    if not array:
+    skipped = tuple(arrays)
+    if "" in skipped:
         return
-    keys = list_keys(source, skip=(array, STAGING))
+    keys = list_keys(source, skip=(*skipped, STAGING))
     while some := list(islice(keys, KEYS_COPIED_AT_ONCE)):
         check()
         sync(_copy_all(source, target, some))

@@ -5,9 +5,10 @@ Not here: the layout (`layout.py`), the documents (`documents.py`) and how they 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, fields
+from dataclasses import replace as replace_fields
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Self
@@ -20,6 +21,7 @@ from zarr.storage import StorePath
 
 from pipeline.block import Block, is_aligned
 from pipeline.errors import ConfigError, PipelineError, WriteError
+from pipeline.sink.around import Cut, Kept, arrays_to_cut
 from pipeline.sink.claim import CLAIM, Claim, claim_output, refuse_running
 from pipeline.sink.documents import array_documents, patch_consolidated
 from pipeline.sink.layout import Compressors, resolve_layout
@@ -132,6 +134,20 @@ class ZarrSink:
             self.claim.check()
             self.zarr_array[block.slices] = values
 
+    def beside(self, array: str) -> ZarrSink:
+        """Another array of the same output, under the same claim."""
+        return replace_fields(self, array=array)
+
+    def check_written(self) -> None:
+        """Raise WriteError where another run took the output over, or a chunk of the array is missing."""
+        with _translated(self.name):
+            self.claim.check()
+            missing, first = ChunkGrid(self.zarr_array).missing(self.opened_store)
+        if missing:
+            raise WriteError(
+                "a part of the output was not written", where=self.name, found=f"{missing} chunks missing, first {first}"
+            )
+
     def commit(self) -> None:
         """Make the output one that opens: check that every chunk is there, then put the metadata in place, the root's last.
 
@@ -142,13 +158,7 @@ class ZarrSink:
         WriteError
             Where another run took the output over, a chunk is missing, the store refuses, or the output is not being written.
         """
-        with _translated(self.name):
-            self.claim.check()
-            missing, first = ChunkGrid(self.zarr_array).missing(self.opened_store)
-        if missing:
-            raise WriteError(
-                "a part of the output was not written", where=self.name, found=f"{missing} chunks missing, first {first}"
-            )
+        self.check_written()
         # Durability against a power cut belongs here: sync every chunk file before the first document is put in place.
         with _translated(self.name):
             commit(self.opened_store, self.claim.check)
@@ -177,11 +187,14 @@ def check_output(
     shards: Sequence[int] | None = None,
     compressors: Compressors | None = None,
     overwrite: bool = False,
+    kept: Kept | None = None,
 ) -> None:
     """Raise what `create_output` would raise now, unless that is a store that cannot be written; nothing is changed."""
     target = open_store(store, "w")
     _check_apart(template, target)
-    array_documents(template, np.dtype(dtype), resolve_layout(template, np.dtype(dtype), chunks, shards, compressors))
+    layout = resolve_layout(template, np.dtype(dtype), chunks, shards, compressors)
+    array_documents(template, np.dtype(dtype), layout, output_shape(template, kept or {}))
+    arrays_to_cut(template, kept or {})
     with _translated(store_name(target)):
         address, _ = _place(normalize_address(store), target, overwrite)
         refuse_running(address, store_name(target), overwrite)
@@ -195,6 +208,7 @@ def create_output(
     shards: Sequence[int] | None = None,
     compressors: Compressors | None = None,
     overwrite: bool = False,
+    kept: Kept | None = None,
 ) -> ZarrSink:
     """Begin an output that is `template`'s store with its array normalized, and copy everything around the array.
 
@@ -213,6 +227,9 @@ def create_output(
         See `resolve_layout`.
     overwrite : bool
         Replace a Zarr store that stands there, and take the output over from another run that has begun it.
+    kept : mapping of str to ndarray of intp, optional
+        For each dim of which the output has a part, the positions that it has: arrays around that lie along such a dim are
+        cut as well.
 
     Returns
     -------
@@ -222,22 +239,58 @@ def create_output(
     Raises
     ------
     ConfigError
-        Where the layout does not fit, or one of the two stores is inside the other.
+        Where the layout does not fit, one of the two stores is inside the other, or it cannot be known whether an array around
+        is to be cut.
     OutputExistsError
         Where something stands there that may not be removed, or another run is writing there.
     WriteError
         Where the store cannot be written.
     """
-    dtype = np.dtype(dtype)
+    layout = resolve_layout(template, np.dtype(dtype), chunks, shards, compressors)
+    documents = {template.array: array_documents(template, np.dtype(dtype), layout, output_shape(template, kept or {}))}
+    return begin_output(template, store, documents, arrays_to_cut(template, kept or {}), overwrite)
+
+
+def output_shape(template: ZarrSource, kept: Kept) -> tuple[int, ...]:
+    """That of the output."""
+    return tuple(len(kept[dim]) if dim in kept else size for dim, size in zip(template.dims, template.shape, strict=True))
+
+
+def begin_output(
+    template: ZarrSource,
+    store: StoreLike,
+    documents: Mapping[str, Mapping[str, bytes]],
+    cuts: Mapping[str, Cut],
+    overwrite: bool,
+) -> ZarrSink:
+    """Begin an output that is `template`'s store with other arrays in the place of some.
+
+    Parameters
+    ----------
+    documents : mapping of str to mapping of str to bytes
+        The metadata documents of each such array by the array's path, see `array_documents`.
+    cuts : mapping of str to Cut
+        What the arrays around them are cut to, by path.
+
+    Returns
+    -------
+    ZarrSink
+        Of the first of them.
+    """
     target = open_store(store, "w")
     _check_apart(template, target)
-    documents = array_documents(template, dtype, resolve_layout(template, dtype, chunks, shards, compressors))
+    replaced = {**documents, **{path: cut.documents(template) for path, cut in cuts.items()}}
     with _translated(store_name(target)):
-        sink = _begin(normalize_address(store), target, template.array, overwrite)
+        sink = _begin(normalize_address(store), target, next(iter(replaced)), overwrite)
         try:
             _make_empty(sink, target, overwrite)
-            copy_around(template.opened_store, sink.opened_store, template.array, sink.claim.check)
-            _stage(sink.opened_store, template.array, documents)
+            copy_around(template.opened_store, sink.opened_store, replaced, sink.claim.check)
+            for array, staged in replaced.items():
+                _stage(sink.opened_store, array, staged)
+            for path, cut in cuts.items():
+                beside = sink.beside(path)
+                with _translated(beside.name):
+                    cut.write(template, beside.zarr_array, sink.claim.check)
         except BaseException:
             sink.abandon()
             raise
@@ -280,7 +333,7 @@ def _make_empty(sink: ZarrSink, target: Store, overwrite: bool) -> None:
     clear(target, keep=CLAIM)
 
 
-def _stage(store: Store, array: str, documents: dict[str, bytes]) -> None:
+def _stage(store: Store, array: str, documents: Mapping[str, bytes]) -> None:
     """Hold `documents` back beside those of the input, whose groups stay what they were."""
     groups = list(_ancestors(array))
     kept = {group for group in groups if any(get_bytes(store, staged_key(join_path(group, name))) for name in NODE_NAMES)}

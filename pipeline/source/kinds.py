@@ -25,6 +25,12 @@ def is_xarray(values: Any) -> bool:
     return xarray is not None and isinstance(values, xarray.DataArray)
 
 
+def is_dataset(values: Any) -> bool:
+    """Whether `values` is an xarray.Dataset; imports nothing."""
+    xarray = sys.modules.get("xarray")
+    return xarray is not None and isinstance(values, xarray.Dataset)
+
+
 def is_table(values: Any) -> bool:
     """Whether `values` is something of pandas, whose labels an array would not have."""
     return type(values).__module__.partition(".")[0] == "pandas"

@@ -11,20 +11,22 @@ from typing import TypeAlias
 
 from pipeline.statistics.covariance import CovarianceSums
 from pipeline.statistics.describe import Statistics, derive_affine
+from pipeline.statistics.deviations import Deviations
 from pipeline.statistics.distribution import Distribution
 from pipeline.statistics.float_histogram import FloatHistogram
 from pipeline.statistics.histogram import Histogram
 from pipeline.statistics.moments import Moments
 
-AnySummary: TypeAlias = Moments | Histogram | FloatHistogram | CovarianceSums
+AnySummary: TypeAlias = Moments | Histogram | FloatHistogram | CovarianceSums | Deviations
 
 SUMMARIES: Mapping[str, type[AnySummary]] = MappingProxyType(
-    {summary.name: summary for summary in (Moments, Histogram, FloatHistogram, CovarianceSums)}
+    {summary.name: summary for summary in (Moments, Histogram, FloatHistogram, CovarianceSums, Deviations)}
 )
 
 __all__ = [
     "SUMMARIES",
     "CovarianceSums",
+    "Deviations",
     "Distribution",
     "FloatHistogram",
     "Histogram",

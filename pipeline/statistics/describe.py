@@ -19,6 +19,7 @@ from pipeline.statistics.arrays import take
 from pipeline.statistics.covariance import CovarianceSums
 from pipeline.statistics.distribution import Distribution
 from pipeline.statistics.exact import POWERS, PowerSums
+from pipeline.statistics.weights import WeightSums, dyadic
 
 Counts: TypeAlias = NDArray[np.int64]
 Floats: TypeAlias = NDArray[np.float64]
@@ -56,6 +57,11 @@ class Statistics:
         How the finite values are distributed, where a step asks for it; of no feature withheld.
     covariance : CovarianceSums, optional
         Covariance of the features over samples without non-finite values, where a step asks for it.
+    weights : WeightSums, optional
+        Where samples are weighted: how much they weigh together. The sums are then Σwx … Σwx⁴ and n stands for Σw in every
+        formula, so that a sample of a whole weight counts as if it occurred that often; the counts stay those of values.
+    deviation : ndarray of float64, optional
+        The mean of |x − mean| of the finite values, where a step asks for it and a read was made for it.
 
     Examples
     --------
@@ -79,6 +85,8 @@ class Statistics:
     nan_policy: str = "skip"
     distribution: Distribution | None = None
     covariance: CovarianceSums | None = None
+    weights: WeightSums | None = None
+    deviation: Floats | None = None
 
     @property
     def feature_shape(self) -> tuple[int, ...]:
@@ -129,21 +137,23 @@ class Statistics:
 
     def variance(self, ddof: int = 1) -> Floats:
         """(n·Σx² − (Σx)²) / (n·(n − ddof)), correctly rounded; NaN where n ≤ ddof or where it overflows float64."""
+        less = ddof << self.observed()[1]
 
         def formula(count: int, sums: tuple[int, int, int, int], unit: int) -> float:
-            if count <= ddof:
+            if count <= less:
                 return np.nan
-            return rational.ratio(count * sums[1] - sums[0] ** 2, count * (count - ddof), 2 * unit)
+            return rational.ratio(count * sums[1] - sums[0] ** 2, count * (count - less), 2 * unit)
 
         return self._each(formula)
 
     def std(self, ddof: int = 1) -> Floats:
         """The square root of the exact variance, correctly rounded; it exists where a variance overflows."""
+        less = ddof << self.observed()[1]
 
         def formula(count: int, sums: tuple[int, int, int, int], unit: int) -> float:
-            if count <= ddof:
+            if count <= less:
                 return np.nan
-            return rational.root(count * sums[1] - sums[0] ** 2, count * (count - ddof), unit)
+            return rational.root(count * sums[1] - sums[0] ** 2, count * (count - less), unit)
 
         return self._each(formula)
 
@@ -166,25 +176,43 @@ class Statistics:
         return self._each(formula)
 
     def _each(self, formula: Formula) -> Floats:
-        """`formula(n, sums, unit)` for every feature that has values, NaN for the others and where it overflows."""
+        """`formula(n, sums, unit)` for every feature that has values, NaN for the others and where it overflows.
+
+        n and the sums are all given in units of 2^−shift, which the formulas of moments cancel.
+        """
         (one, two, three, four), unit = self.sums.common_integers()
         values = np.full(prod(self.feature_shape), np.nan)
-        count = self.nobs.ravel().tolist()
+        count, shift = self.observed()
         for at in np.flatnonzero(~(self.empty() | self.withheld())).tolist():
-            values[at] = formula(count[at], (one[at], two[at], three[at], four[at]), unit)
+            sums = one[at] << shift, two[at] << shift, three[at] << shift, four[at] << shift
+            values[at] = formula(count[at], sums, unit)
         values[np.isinf(values)] = np.nan
         return values.reshape(self.feature_shape)
+
+    def observed(self) -> tuple[list[int], int]:
+        """(integers, shift): n of every feature in C order is `integer / 2^shift`; n is Σw where there are weights."""
+        return (self.nobs.ravel().tolist(), 0) if self.weights is None else self.weights.in_unit()
+
+    def observations(self, finite: bool = True) -> int:
+        """How many finite values, or values, the feature that has the most has; those of whole weights count that often."""
+        if self.weights is not None and self.weights.whole:
+            return self.weights.most(finite)
+        return int((self.nobs if finite else self.nobs + self.nan + self.posinf + self.neginf).max(initial=0))
 
     def unavailable(self) -> dict[str, str]:
         """Why a statistic is NaN or None: name of the statistic to reasons, each with its count of features."""
         none = np.zeros(self.feature_shape, np.bool_)
         overflow = ("overflows float64", ~none)
         constant = ("constant", ~none)
+        if self.weights is None:
+            too_few = ("fewer than 2 values", self.nobs < 2)
+        else:
+            too_few = ("weights of 1 or less in sum", self.weights.finite() <= 1)
         causes = {
             "min": (self.minimum(), [overflow]),
             "max": (self.maximum(), [overflow]),
             "mean": (self.mean(), [overflow]),
-            "variance": (self.variance(), [("fewer than 2 values", self.nobs < 2), overflow]),
+            "variance": (self.variance(), [too_few, overflow]),
             "skewness": (self.skewness(), [constant]),
             "kurtosis": (self.kurtosis(), [constant]),
         }
@@ -222,15 +250,33 @@ class Statistics:
             nan_policy=self.nan_policy,
             distribution=None if self.distribution is None else self.distribution.sum_features(axes),
             covariance=None if self.covariance is None or self.covariance.left_out else self.covariance.sum_features(axes),
+            weights=None if self.weights is None else self.weights.sum_features(axes),
+        )
+
+    def take_features(self, axis: int, positions: NDArray[np.intp]) -> Statistics:
+        """The statistics of the features at `positions`, ascending, along one feature axis; without `covariance`."""
+        names = ("nobs", "nan", "posinf", "neginf", "zeros", "min", "max", "deviation")
+        arrays = {name: getattr(self, name) for name in names}
+        taken: dict[str, Any] = {
+            name: None if array is None else array.take(positions, axis=axis) for name, array in arrays.items()
+        }
+        return replace(
+            self,
+            **taken,
+            sums=self.sums.take_features(axis, positions),
+            distribution=None if self.distribution is None else self.distribution.take_features(axis, positions),
+            covariance=None,
+            weights=None if self.weights is None else self.weights.take_features(axis, positions),
         )
 
     def to_json(self) -> dict[str, Any]:
         """Python numbers (nested lists of them, per feature) under the names of `scipy.stats.describe` and of the counts.
 
-        None stands for what is unavailable; `variance` has ddof 1.
+        None stands for what is unavailable; `variance` has ddof 1. Where there are weights, `weight` is Σw of finite values.
         """
         return {
             "nobs": self.nobs.tolist(),
+            **({} if self.weights is None else {"weight": self.weights.finite().tolist()}),
             "min": _with_none(self.min, self.minimum()),
             "max": _with_none(self.max, self.maximum()),
             "mean": _with_none(self.mean()),
@@ -244,9 +290,10 @@ class Statistics:
         }
 
     def arrays(self) -> dict[str, NDArray[Any]]:
-        """The counts, extrema and sums, canonical; no `zeros` where it is None."""
+        """The counts, extrema and sums, canonical; no `zeros` where it is None, and weights where there are any."""
         named = {name: getattr(self, name) for name in ("nobs", "nan", "posinf", "neginf", "zeros", "min", "max")}
-        return {name: array for name, array in named.items() if array is not None} | self.sums.arrays()
+        weights = {} if self.weights is None else self.weights.arrays()
+        return {name: array for name, array in named.items() if array is not None} | self.sums.arrays() | weights
 
     @classmethod
     def from_arrays(cls, arrays: Mapping[str, NDArray[Any]], nan_policy: str = "skip") -> Statistics:
@@ -264,6 +311,7 @@ class Statistics:
             max=take(arrays, "max", least.dtype, nobs.shape),
             sums=PowerSums.from_arrays(arrays, nobs.shape),
             nan_policy=nan_policy,
+            weights=WeightSums.from_arrays(arrays, nobs.shape) if "weights" in arrays else None,
         )
 
 
@@ -335,19 +383,14 @@ def derive_affine(
         max=highest,
         sums=_affine_sums(statistics, lines),
         distribution=statistics.distribution and statistics.distribution.affine(center, scale, offset),
+        deviation=None,
         covariance=statistics.covariance and statistics.covariance.affine(center, scale, offset),
     )
 
 
-def _dyadic(value: float) -> tuple[int, int]:
-    """(integer, exponent) with `value = integer · 2^exponent`."""
-    numerator, denominator = value.as_integer_ratio()
-    return numerator, 1 - denominator.bit_length()
-
-
 def _line(center: float, scale: float, offset: float) -> tuple[tuple[int, int], tuple[int, int]]:
     """Slope and intercept of `(x − center)·scale + offset`, exactly, each as (integer, exponent)."""
-    (middle, middle_exponent), (slope, slope_exponent), (shift, shift_exponent) = map(_dyadic, (center, scale, offset))
+    (middle, middle_exponent), (slope, slope_exponent), (shift, shift_exponent) = map(dyadic, (center, scale, offset))
     product_exponent = middle_exponent + slope_exponent
     exponent = min(product_exponent, shift_exponent)
     intercept = (shift << (shift_exponent - exponent)) - (middle * slope << (product_exponent - exponent))
@@ -359,14 +402,17 @@ def _affine_sums(statistics: Statistics, lines: list[tuple[tuple[int, int], tupl
     (one, two, three, four), unit = statistics.sums.common_integers()
     low = min((min(unit + slope[1], intercept[1]) for slope, intercept in lines), default=0)
     derived: list[list[int]] = [[] for _ in POWERS]
-    for line, sums in zip(lines, zip(statistics.nobs.ravel().tolist(), one, two, three, four, strict=True), strict=True):
+    count, shift = statistics.observed()
+    if shift:
+        one, two, three, four = ([integer << shift for integer in power] for power in (one, two, three, four))
+    for line, sums in zip(lines, zip(count, one, two, three, four, strict=True), strict=True):
         (slope, slope_exponent), (intercept, intercept_exponent) = line
         p = slope << (unit + slope_exponent - low)
         q = intercept << (intercept_exponent - low)
         for power in POWERS:
             terms = (comb(power, j) * p**j * q ** (power - j) * sums[j] for j in range(power + 1))
             derived[power - 1].append(sum(terms))
-    return PowerSums.from_integers(derived, [power * low for power in POWERS], statistics.feature_shape)
+    return PowerSums.from_integers(derived, [power * low - shift for power in POWERS], statistics.feature_shape)
 
 
 def _affine_zeros(

@@ -17,6 +17,7 @@ from pipeline.errors import DataError
 
 Floats: TypeAlias = NDArray[np.float64]
 Integers: TypeAlias = NDArray[np.int64]
+Frequencies: TypeAlias = Integers | Floats
 
 
 @dataclass(frozen=True, eq=False)
@@ -34,8 +35,9 @@ class Distribution:
         `()` where one list is kept for everything.
     values : ndarray of float64
         Shape (entries,), ascending within a feature.
-    counts : ndarray of int64
-        Shape (entries,): how often each occurs, at least once.
+    counts : ndarray of int64, or of float64
+        Shape (entries,): how often each occurs, at least once; or the sum of its observations' weights, where these are not
+        whole numbers.
     ends : ndarray of int64
         Shape (features,): where the list of each feature ends; it begins where that of the feature before it ends.
     relative_error : float
@@ -52,13 +54,20 @@ class Distribution:
 
     feature_shape: tuple[int, ...]
     values: Floats
-    counts: Integers
+    counts: Frequencies
     ends: Integers
     relative_error: float
     origin: Floats | None = None
 
-    def nobs(self) -> Integers:
-        """How many observations each feature has, of the feature shape."""
+    @property
+    def weighted(self) -> bool:
+        """Whether `counts` are sums of weights that are not whole numbers."""
+        return self.counts.dtype.kind == "f"
+
+    def nobs(self) -> Frequencies:
+        """How many observations each feature has, or how much they weigh, of the feature shape."""
+        if self.weighted:
+            return np.bincount(self._features(), weights=self.counts, minlength=len(self.ends)).reshape(self.feature_shape)
         cumulative = np.concatenate([[0], np.cumsum(self.counts)])
         return np.diff(cumulative[self.ends], prepend=0).astype(np.int64).reshape(self.feature_shape)
 
@@ -66,7 +75,9 @@ class Distribution:
         """The values below which given parts of the observations are, by linear interpolation between order statistics.
 
         As `numpy.quantile` has it with its default method, and equal to it bit for bit where `relative_error` is 0: with
-        the virtual index `i = p·(n − 1)`, `x[⌊i⌋] + (i − ⌊i⌋)·(x[⌊i⌋ + 1] − x[⌊i⌋])`.
+        the virtual index `i = p·(n − 1)`, `x[⌊i⌋] + (i − ⌊i⌋)·(x[⌊i⌋ + 1] − x[⌊i⌋])`. Where observations have weights that are
+        not whole numbers: the smallest value up to which the weights come to p of their sum, as `numpy.quantile` has it with
+        `weights` and the method "inverted_cdf", where p may be off by the rounding of that sum.
 
         Parameters
         ----------
@@ -86,13 +97,24 @@ class Distribution:
         wanted = np.asarray(probabilities, np.float64)
         if not ((wanted >= 0) & (wanted <= 1)).all():
             raise DataError("not a probability", found=wanted.tolist(), expected="numbers from 0 to 1")
-        nobs = self.nobs().ravel()
+        if self.weighted:
+            return self._weighted_quantile(wanted.ravel()).reshape(wanted.shape + self.feature_shape)
+        nobs = self.nobs().ravel().astype(np.int64)
         last = np.maximum(nobs - 1, 0)
         virtual = wanted.reshape(-1, 1) * last
         rank = np.floor(virtual).astype(np.int64)
         low, high = self._order_statistics(np.stack([rank, np.minimum(rank + 1, last)]), nobs)
         result = np.where(nobs > 0, _interpolate(low, high, virtual - rank), np.nan)
         return result.reshape(wanted.shape + self.feature_shape)
+
+    def _weighted_quantile(self, wanted: Floats) -> Floats:
+        """Of shape (wanted, features): each feature by itself, so that its bits are its own."""
+        result = np.full((len(wanted), len(self.ends)), np.nan)
+        for feature, values, weights in self.each():
+            if len(values):
+                cumulative = np.cumsum(weights)
+                result[:, feature] = values[np.searchsorted(cumulative / cumulative[-1], wanted, side="left")]
+        return result
 
     def median_absolute_deviation(self, center: ArrayLike | None = None) -> Floats:
         """The median of |x − center|, where `center` (broadcastable to the feature shape) is the median if not given.
@@ -113,7 +135,7 @@ class Distribution:
         means = np.bincount(features, weights=parts, minlength=len(nobs))
         return np.where(nobs > 0, means, np.nan).reshape(self.feature_shape)
 
-    def each(self) -> Iterator[tuple[int, Floats, Integers]]:
+    def each(self) -> Iterator[tuple[int, Floats, Frequencies]]:
         """(flat index of the feature, its values ascending, their counts) for every feature, also those without any."""
         start = 0
         for feature, end in enumerate(self.ends.tolist()):
@@ -148,6 +170,15 @@ class Distribution:
         index = np.arange(prod(left)).reshape([1 if axis in axes else size for axis, size in enumerate(self.feature_shape)])
         features = np.broadcast_to(index, self.feature_shape).ravel()[self._features()]
         return from_entries(left, features, self.values, self.counts, self._error_relative_to_zero())
+
+    def take_features(self, axis: int, positions: NDArray[np.intp]) -> Distribution:
+        """The distribution of the features at `positions`, ascending, along one feature axis."""
+        index = np.arange(prod(self.feature_shape)).reshape(self.feature_shape).take(positions, axis=axis)
+        lengths = np.diff(self.ends, prepend=0)
+        entries = np.isin(self._features(), index)
+        origin = None if self.origin is None else self._origin().take(index)
+        ends = np.cumsum(lengths.take(index.ravel()), dtype=np.int64)
+        return Distribution(index.shape, self.values[entries], self.counts[entries], ends, self.relative_error, origin)
 
     def _features(self) -> Integers:
         """The flat index of the feature of every entry."""
@@ -189,7 +220,7 @@ def _interpolate(low: Floats, high: Floats, part: Floats) -> Floats:
 
 
 def from_entries(
-    feature_shape: tuple[int, ...], features: Integers, values: Floats, counts: Integers, relative_error: float
+    feature_shape: tuple[int, ...], features: Integers, values: Floats, counts: Frequencies, relative_error: float
 ) -> Distribution:
     """The distribution of finite values in any order, each with its feature's flat index and its count.
 
@@ -207,13 +238,13 @@ def from_entries(
     return Distribution(feature_shape, values[starts] + 0.0, sums, ends, relative_error)
 
 
-def _ascending(features: Integers, values: Floats, counts: Integers) -> tuple[Floats, Integers]:
+def _ascending(features: Integers, values: Floats, counts: Frequencies) -> tuple[Floats, Frequencies]:
     """`values` and `counts` with each feature's values in ascending order, the features being ascending."""
     falls = (values[1:] < values[:-1]) & (features[1:] == features[:-1])
     if falls.any():
         values, counts = values.copy(), counts.copy()
     for feature in np.unique(features[1:][falls]):
         its = slice(*np.searchsorted(features, [feature, feature + 1]))
-        order = np.argsort(values[its])
+        order = np.argsort(values[its], kind="stable")
         values[its], counts[its] = values[its][order], counts[its][order]
     return values, counts

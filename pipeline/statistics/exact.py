@@ -107,6 +107,10 @@ class PowerSums:
         behind = tuple(axis + 1 for axis in axes)
         return self.from_limbs([_signed(words).sum(axis=behind) for words in self.words], self.lows)
 
+    def take_features(self, axis: int, positions: NDArray[np.intp]) -> PowerSums:
+        """The sums of the features at `positions` along one feature axis."""
+        return self.from_limbs([_signed(words).take(positions, axis=axis + 1) for words in self.words], self.lows)
+
     @classmethod
     def join(cls, parts: Sequence[tuple[Block, PowerSums]], feature_shape: tuple[int, ...]) -> PowerSums:
         """The sums of disjoint boxes of features that tile `feature_shape`."""

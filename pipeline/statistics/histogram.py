@@ -97,6 +97,10 @@ class Histogram:
         """The summary that would have been kept without the feature axes `axes`."""
         return Histogram(self.counts.sum(axis=axes), self.dtype)
 
+    def take_features(self, axis: int, positions: NDArray[np.intp]) -> Histogram:
+        """The histogram of the features at `positions` along one feature axis."""
+        return Histogram(self.counts.take(positions, axis=axis), self.dtype)
+
     @classmethod
     def join(cls, parts: Sequence[tuple[Block, Histogram]], feature_shape: tuple[int, ...]) -> Histogram:
         """One summary from those of disjoint boxes of features that tile `feature_shape`; at least one part."""

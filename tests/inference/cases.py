@@ -38,6 +38,7 @@ CHAINS: dict[str, tuple[Entries, str, str]] = {
     "sample_zscore": ([{"sample_zscore": {"dims": ["y"]}}], "uint8", "float32"),
     "sample_minmax": (["sample_minmax"], "float32", "float32"),
     "whiten": ([{"whiten": {"dims": ["gene"], "method": "zca-cor"}}], "float64", "float64"),
+    "select": ([{"select": {"dim": "gene", "k": 5}}], "float32", "float32"),
     "log1p then zscore per gene": (["log1p", {"zscore": {"per": ["gene"]}}], "float32", "float64"),
     "zscore per gene then unit_norm": ([{"zscore": {"per": ["gene"]}}, {"unit_norm": {"norm": "l1"}}], "float64", "float64"),
     "dtype_range then zscore global": (["dtype_range", {"zscore": {"per": []}}], "uint8", "float32"),

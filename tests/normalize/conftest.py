@@ -39,10 +39,22 @@ def _chain(entries, values, dims=("sample", "feature"), output_dtype=None, nan_p
     steps: list[FittedStep] = []
     for step in bind_chain(parse_chain(entries), Input(dims, dims[0], values.dtype)):
         seen = run_steps(steps, np.array(values, np.float64), dims) if steps else values
-        statistics = None if step.fitted_per is None else _statistics(seen, dims, step.fitted_per, nan_policy, step.requires)
-        steps.append(step.fit(statistics))
+        steps.append(_observing(step, seen, dims, nan_policy) if step.observes else _fitted(step, seen, dims, nan_policy))
     dtype = default_output_dtype(values.dtype) if output_dtype is None else np.dtype(output_dtype)
     return FittedChain(tuple(steps), dims, dims[0], values.dtype, dtype)
+
+
+def _fitted(step, values, dims, nan_policy) -> FittedStep:
+    statistics = None if step.fitted_per is None else _statistics(values, dims, step.fitted_per, nan_policy, step.requires)
+    return step.fit(statistics)
+
+
+def _observing(step, values, dims, nan_policy) -> FittedStep:
+    """`step` fitted to what it observes, and that to what it observes."""
+    below = step.observes
+    observer = _observing(below, values, dims, nan_policy) if below.observes else _fitted(below, values, dims, nan_policy)
+    seen = run_steps([observer], np.array(values, np.float64), dims)
+    return step.fit_observed(_statistics(seen, dims, step.fitted_per, nan_policy), observer)
 
 
 @pytest.fixture

@@ -10,7 +10,7 @@ import pytest
 from pipeline.errors import ConfigError
 from pipeline.normalize import STEPS
 from pipeline.normalize import catalogue as catalogue_module
-from pipeline.normalize.catalogue import DERIVES, READS, STATELESS, describe, describe_all, markdown_table
+from pipeline.normalize.catalogue import DERIVES, READS, STATELESS, TOTALS, describe, describe_all, markdown_table
 from pipeline.normalize.standard import ZScore
 from pipeline.normalize.step import Input
 
@@ -41,7 +41,7 @@ def test_stateless_steps_need_nothing(name, derives):
 @pytest.mark.parametrize("name", STEPS)
 def test_a_step_that_can_be_made_of_defaults_is_what_the_listing_says(name):
     described = describe(name)
-    assert set(described.reads) <= {STATELESS, *READS.values()}
+    assert set(described.reads) <= {STATELESS, TOTALS, *READS.values()}
     assert described.reads
     assert described.derives in DERIVES
     if any(option.required for option in described.options):

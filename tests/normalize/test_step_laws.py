@@ -18,6 +18,7 @@ from pipeline.normalize.features import FeatureStep
 DIMS = ("sample", "y", "x")
 SHAPE = (7, 3, 5)
 OPTIONS = {
+    "select": [{"dim": "x", "k": 5}],
     "minmax": [{}, {"range": [-0.1, 0.2]}, {"range": [0.1, 0.9], "clip": True}],
     "zscore": [{}, {"ddof": 1, "gamma": -2.0, "beta": 0.5}],
     "dtype_range": [{"dtype": "uint8"}, {"dtype": "int16", "range": [-0.5, 0.5]}],
@@ -32,7 +33,13 @@ OPTIONS = {
     "log1p": [{}, {"base": 2}],
     "arcsinh": [{}, {"cofactor": 5}],
     "fillna": [{}, {"value": -3.5}],
-    "library_size": [{}, {"target": 1, "dims": ["x"]}],
+    "library_size": [
+        {},
+        {"target": 1, "dims": ["x"]},
+        {"target": "median", "dims": ["x"]},
+        {"exclude_highly_expressed": True, "max_fraction": 0.5},
+        {"target": "median", "exclude_highly_expressed": True, "max_fraction": 0.5},
+    ],
     "pearson_residuals": [{}, {"theta": 10, "clip": 1.5, "dims": ["x"]}, {"dims": ["y"]}],
     "sample_zscore": [{}, {"ddof": 1, "dims": ["x"]}],
     "sample_minmax": [{}, {"range": [-0.1, 0.2], "dims": ["y"]}],

@@ -18,6 +18,7 @@ DTYPES = {
     "histogram": SMALL_INTEGERS,
     "float_histogram": FLOATS + INTEGERS,
     "covariance": FLOATS + INTEGERS,
+    "deviations": FLOATS + INTEGERS,
 }
 
 EXTREMES = (0.0, -0.0, 5e-324, -2.5e-310, 1e308, -1.7976931348623157e308, np.nan, np.inf, -np.inf, 1.0, 2.0**-1022)

@@ -1,0 +1,148 @@
+"""What would not fit into memory is refused before it is read; what is predicted to fit is measured to."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import yaml
+import zarr
+from click.testing import CliRunner
+from distributed import LocalCluster
+
+from pipeline import cluster, fit
+from pipeline.block import Block, tile
+from pipeline.cli import main
+from pipeline.config import AddressClusterConfig, LocalClusterConfig
+from pipeline.errors import ConfigError
+from pipeline.gather import summarize
+from pipeline.plan import PROCESS_BYTES, Pass, Phase, Plan, plan_fit, require_memory, summary_bytes
+from pipeline.source.memory import MemorySource
+from tests.counting import counted_reads
+
+GB = 10**9
+MACHINE_BYTES = 24 * GB
+
+
+@pytest.fixture(autouse=True)
+def machine(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cluster, "MEMORY_LIMIT", MACHINE_BYTES)
+
+
+def _wide(folder: Path, features: int, step: Any) -> Path:
+    """A configuration of 200 cells of so many features, of which no chunk is stored."""
+    shape = (200, features)
+    zarr.create_array(
+        folder / "x.zarr", shape=shape, chunks=(100, features), dtype="f4", dimension_names=["cell", "gene"], fill_value=0
+    )
+    document = {
+        "source": {"store": str(folder / "x.zarr"), "missing_chunks": "fill"},
+        "normalize": [step],
+        "output": {"store": str(folder / "out.zarr")},
+        "cluster": {"kind": "local", "threads_per_worker": 2},
+    }
+    path = folder / "config.yaml"
+    path.write_text(yaml.safe_dump(document))
+    return path
+
+
+@pytest.mark.parametrize("verb", ["plan", "run", "fit"])
+def test_a_covariance_of_60000_features_is_refused(verb: str, tmp_path: Path) -> None:
+    path = _wide(tmp_path, 60_000, "whiten")
+    with counted_reads(tmp_path / "x.zarr", "c") as counts:
+        result = CliRunner().invoke(main, [verb, str(path)])
+    assert result.exit_code == 2
+    assert not counts
+    assert not (tmp_path / "out.zarr").exists()
+    lines = result.stderr.splitlines()
+    assert lines[0] == "error: the run would not fit into memory: fit pass 0: moments, covariance per ['gene']"
+    assert lines[1].endswith("GB per worker of 2 threads")
+    assert lines[2] == "  expected: at most 24.0 GB, this machine's memory shared by its workers"
+    assert lines[3].startswith("  remedy:   statistics of fewer features")
+
+
+def test_whiten_of_few_features_is_not_refused(tmp_path: Path) -> None:
+    assert CliRunner().invoke(main, ["plan", str(_wide(tmp_path, 600, "whiten"))]).exit_code == 0
+
+
+def test_fit_of_an_array_is_refused_too() -> None:
+    values = np.broadcast_to(np.float32(1), (200, 60_000))
+    with pytest.raises(ConfigError, match="would not fit") as caught:
+        fit(values, dims=["cell", "gene"], normalize=["whiten"])
+    assert caught.value.exit_status == 2
+
+
+def test_workers_at_an_address_say_what_they_have() -> None:
+    values = np.random.default_rng(0).standard_normal((500, 2000))
+    with (
+        LocalCluster(
+            n_workers=1, threads_per_worker=1, processes=False, memory_limit="420MiB", dashboard_address="127.0.0.1:0"
+        ) as workers,
+        workers.get_client() as client,
+    ):
+        with pytest.raises(ConfigError, match="would not fit") as caught:
+            fit(values, dims=["cell", "gene"], normalize=["whiten"], client=client)
+        assert caught.value.expected == "at most 0.4 GB, the memory limit of the smallest worker"
+        manifest = fit(values[:, :3], dims=["cell", "gene"], normalize=["whiten"], client=client)
+    assert manifest.chain.steps[0].step.name == "whiten"
+
+
+def test_local_workers_share_the_machine() -> None:
+    config = LocalClusterConfig(kind="local", workers=4, threads_per_worker=1, processes=True)
+    assert cluster.memory_per_worker(config) == MACHINE_BYTES // 4
+    assert cluster.memory_per_worker(AddressClusterConfig(kind="address", address="tcp://nowhere:8786")) is None
+
+
+def test_a_writing_pass_is_refused_by_name() -> None:
+    phase = Phase("apply", (1, 2), 1, 1, 1, 1, 9 * GB)
+    with pytest.raises(ConfigError) as caught:
+        require_memory(Plan((), (phase,), 3), 8 * GB, "what there is")
+    assert (caught.value.where, caught.value.found) == ("apply pass", "9.0 GB per worker of 3 threads")
+    require_memory(Plan((), (phase,), 3), 9 * GB, "what there is")
+    require_memory(Plan((), (phase,), 3), None, "")
+
+
+def _bytes_of(summaries: Any) -> int:
+    return sum(array.nbytes for summary in summaries.values() for array in summary.arrays().values())
+
+
+@pytest.mark.parametrize("values_of", ["normal", "wide", "counts"])
+def test_20000_features_with_a_histogram_each_are_within_the_planned_bytes(values_of: str) -> None:
+    """Of 1,500 cells, summarized in three blocks and merged."""
+    rng = np.random.default_rng(1)
+    shape = (1500, 20_000)
+    values = {
+        "normal": lambda: rng.standard_normal(shape, dtype=np.float32),
+        "wide": lambda: np.exp(10 * rng.standard_normal(shape, dtype=np.float32)).astype(np.float32),
+        "counts": lambda: rng.poisson(3, shape).astype(np.float32),
+    }[values_of]()
+    each = Pass(0, ("gene",), ("moments", "float_histogram"), (0,))
+    merged: Any = None
+    for start in range(0, 1500, 500):
+        block = values[start : start + 500]
+        part = summarize(each.summaries, block, (1,))
+        assert _bytes_of(part) <= summary_bytes(each, MemorySource(block, ("cell", "gene")))
+        merged = part if merged is None else {name: one.merge(part[name]) for name, one in merged.items()}
+    predicted = summary_bytes(each, MemorySource(values, ("cell", "gene")))
+    assert _bytes_of(merged) <= predicted
+    if values_of == "normal":
+        assert predicted <= 2 * _bytes_of(merged)
+
+
+def test_a_covariance_is_what_is_planned() -> None:
+    values = np.random.default_rng(0).standard_normal((50, 300))
+    each = Pass(0, ("gene",), ("covariance",), (0,))
+    found = _bytes_of(summarize(each.summaries, values, (1,)))
+    assert found <= summary_bytes(each, MemorySource(values, ("cell", "gene"))) + 100 <= found + 1000
+
+
+def test_20000_features_of_some_thousand_cells_are_no_reason_to_refuse() -> None:
+    """Buckets never take more than their values, however many summaries are held at once."""
+    source = MemorySource(np.broadcast_to(np.float32(0), (4000, 20_000)), ("cell", "gene"))
+    blocks: list[Block] = list(tile(source.shape, (250, 20_000)))
+    each = Pass(0, ("gene",), ("moments", "float_histogram"), (0,))
+    peak = plan_fit(each, source, blocks, threads_per_worker=2).peak_bytes_per_worker
+    assert PROCESS_BYTES + 9 * summary_bytes(replace(each, summaries=("float_histogram",)), source) <= peak <= 16 * GB
