@@ -51,6 +51,11 @@ def _remember_debug(ctx: click.Context, _: click.Parameter, value: bool) -> None
     ctx.meta[DEBUG] = value or ctx.meta.get(DEBUG, False)
 
 
+def _debugging() -> bool:
+    """Whether this command was given --debug: then the workers' own logs are shown too."""
+    return bool(click.get_current_context().meta.get(DEBUG, False))
+
+
 def _version(ctx: click.Context, _: click.Parameter, value: bool) -> None:
     if value:
         from pipeline.versions import versions
@@ -119,7 +124,7 @@ def run(config_path: str, overrides: tuple[str, ...]) -> None:
     from pipeline.run import run_config
 
     with open_reporter() as reporter:
-        result = run_config(config, reporter)
+        result = run_config(config, reporter, _debugging())
     click.echo(f"store:    {result.output_store}")
     click.echo(f"manifest: {result.manifest_path}")
     click.echo(f"digest:   {result.manifest.digest}")
@@ -138,7 +143,7 @@ def fit(config_path: str, overrides: tuple[str, ...]) -> None:
     from pipeline.run import fit_config
 
     with open_reporter() as reporter:
-        manifest = fit_config(config, reporter)
+        manifest = fit_config(config, reporter, _debugging())
     click.echo(f"manifest: {config.output.manifest}")
     click.echo(f"digest:   {manifest.digest}")
 
@@ -165,7 +170,7 @@ def apply(manifest_path: str, source: str, output: str, overwrite: bool, overrid
 
     manifest = Manifest.load(manifest_path)
     with open_reporter() as reporter:
-        written = apply_manifest(manifest, config, reporter)
+        written = apply_manifest(manifest, config, reporter, _debugging())
     click.echo(f"store:    {written}")
 
 

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from pipeline.block import Block, block_step, group_by_axes, tile, tile_count
+from pipeline.executor import MERGE_FAN_IN
 from pipeline.normalize.step import Step
 from pipeline.source.lazy import LazySource
 from pipeline.source.source import Source
@@ -30,7 +31,6 @@ DERIVING = 8
 SMALL_BLOCK_BYTES = 4 * 2**20
 BLOCKS_AT_LEAST = 16
 PROCESS_BYTES = 400 * 2**20
-MERGE_FAN_IN = 8
 UNITS_DECODED_AT_ONCE = 10
 
 

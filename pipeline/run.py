@@ -149,7 +149,7 @@ def fit(
         return fit_job(job, passes, executor, SilentReporter())
 
 
-def fit_config(config: Config, reporter: Reporter) -> Manifest:
+def fit_config(config: Config, reporter: Reporter, debug: bool = False) -> Manifest:
     """Fit as `config` says and save the manifest.
 
     A chain with nothing to fit is described all the same, in one read, unless `fit.describe` is false: its statistics are
@@ -160,13 +160,13 @@ def fit_config(config: Config, reporter: Reporter) -> Manifest:
     job = config_job(config, source)
     passes = plan_passes(job.steps, source, describe=config.fit.describe is not False)
     source.check()
-    with connect(config.cluster) as executor:
+    with connect(config.cluster, debug) as executor:
         manifest = fit_job(job, passes, executor, reporter)
     manifest.save(config.output.manifest, overwrite=config.output.overwrite)
     return manifest
 
 
-def run_config(config: Config, reporter: Reporter) -> RunResult:
+def run_config(config: Config, reporter: Reporter, debug: bool = False) -> RunResult:
     """Fit as `config` says, write the normalized store, then what makes it open, then the manifest.
 
     A chain with nothing to fit is described while it is written, at no read of its own, unless `fit.describe` is false.
@@ -180,7 +180,7 @@ def run_config(config: Config, reporter: Reporter) -> RunResult:
     source.check()
     layout = _layout(config.output)
     check_output(source, config.output.store, job.output_dtype, **layout)
-    with connect(config.cluster) as executor:
+    with connect(config.cluster, debug) as executor:
         fitted, found = _fit_steps(job, () if on_the_way else passes, executor, reporter)
         gathering = _gather_task(job, on_the_way, fitted) if on_the_way else None
         with create_output(source, config.output.store, job.output_dtype, **layout) as sink:
@@ -193,7 +193,7 @@ def run_config(config: Config, reporter: Reporter) -> RunResult:
     return RunResult(manifest, Path(config.output.manifest), config.output.store)
 
 
-def apply_manifest(manifest: Manifest, config: ApplyConfig, reporter: Reporter) -> str:
+def apply_manifest(manifest: Manifest, config: ApplyConfig, reporter: Reporter, debug: bool = False) -> str:
     """Write the source of `config`, transformed by `manifest`, to its output; returns the store's path.
 
     Raises
@@ -207,7 +207,7 @@ def apply_manifest(manifest: Manifest, config: ApplyConfig, reporter: Reporter) 
     layout = _layout(config.output)
     check_output(source, config.output.store, chain.output_dtype, **layout)
     with (
-        connect(config.cluster) as executor,
+        connect(config.cluster, debug) as executor,
         create_output(source, config.output.store, chain.output_dtype, **layout) as sink,
     ):
         _write(Write(source, chain, sink), config.block_bytes, executor, reporter)
