@@ -51,6 +51,11 @@ def _remember_debug(ctx: click.Context, _: click.Parameter, value: bool) -> None
     ctx.meta[DEBUG] = value or ctx.meta.get(DEBUG, False)
 
 
+def _debugging() -> bool:
+    """Whether this command was given --debug: then the workers' own logs are shown too."""
+    return bool(click.get_current_context().meta.get(DEBUG, False))
+
+
 def _version(ctx: click.Context, _: click.Parameter, value: bool) -> None:
     if value:
         from pipeline.versions import versions
@@ -120,7 +125,11 @@ def run(config_path: str, overrides: tuple[str, ...]) -> None:
     from pipeline.several import run_arrays
 
     with open_reporter() as reporter:
-        result = run_arrays(config, reporter) if isinstance(config, ArraysConfig) else run_config(config, reporter)
+        result: Any
+        if isinstance(config, ArraysConfig):
+            result = run_arrays(config, reporter, _debugging())
+        else:
+            result = run_config(config, reporter, _debugging())
     click.echo(f"store:    {result.output_store}")
     click.echo(f"manifest: {result.manifest_path}")
     click.echo(f"digest:   {result.manifest.digest}")
@@ -140,7 +149,11 @@ def fit(config_path: str, overrides: tuple[str, ...]) -> None:
     from pipeline.several import fit_arrays
 
     with open_reporter() as reporter:
-        manifest = fit_arrays(config, reporter) if isinstance(config, ArraysConfig) else fit_config(config, reporter)
+        manifest: Any
+        if isinstance(config, ArraysConfig):
+            manifest = fit_arrays(config, reporter, _debugging())
+        else:
+            manifest = fit_config(config, reporter, _debugging())
     click.echo(f"manifest: {config.output.manifest}")
     click.echo(f"digest:   {manifest.digest}")
 
@@ -169,9 +182,9 @@ def apply(manifest_path: str, source: str, output: str, overwrite: bool, overrid
     manifest = load_manifest(manifest_path)
     with open_reporter() as reporter:
         if isinstance(manifest, Manifest):
-            written = apply_manifest(manifest, config, reporter)
+            written = apply_manifest(manifest, config, reporter, _debugging())
         else:
-            written = apply_collection(manifest, config, reporter)
+            written = apply_collection(manifest, config, reporter, _debugging())
     click.echo(f"store:    {written}")
 
 

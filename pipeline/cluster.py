@@ -6,6 +6,7 @@ Not here: what the tasks do. This is the only module of the batch job that knows
 from __future__ import annotations
 
 import logging
+import signal
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
@@ -67,6 +68,9 @@ class DaskExecutor:
             shared = self._share(task)
             roots = [_tree([_leaf(shared, task, block, run) for block in blocks], merge, run) for blocks in groups]
             futures = self.client.compute(roots, optimize_graph=False)
+            for future in distributed.as_completed(futures):
+                if future.status != "finished":
+                    future.result()  # raises; gather would leave exceptions behind that asyncio reports
             return list(self.client.gather(futures))
         except BaseException as error:
             raised = _translated(error, self.client)
@@ -197,6 +201,13 @@ def _run(task: BlockTask[Result], block: Block, values: Any, done: _Done) -> Res
     return result
 
 
+class _InterruptsIgnored(distributed.WorkerPlugin):
+    """Ctrl-C reaches every process of a terminal; the client alone answers it, and ends the workers."""
+
+    def setup(self, worker: Worker) -> None:
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+
 @contextmanager
 def connect(config: ClusterConfig, debug: bool = False) -> Iterator[DaskExecutor]:
     """An executor on the cluster that `config` describes; what was started for it ends with the context.
@@ -217,6 +228,8 @@ def connect(config: ClusterConfig, debug: bool = False) -> Iterator[DaskExecutor
             yield DaskExecutor(client)
         return
     with _one_thread_a_task(config), _local_cluster(config, debug) as cluster, Client(cluster) as client:
+        if config.processes:
+            client.register_plugin(_InterruptsIgnored())
         yield DaskExecutor(client, memory_per_worker(config))
 
 
@@ -259,6 +272,7 @@ def _local_cluster(config: LocalClusterConfig, debug: bool) -> LocalCluster:
         processes=config.processes,
         memory_limit="auto" if config.processes else 0,
         dashboard_address="127.0.0.1:0",
+        worker_dashboard_address="127.0.0.1:0",
         silence_logs=logging.WARNING if debug else logging.CRITICAL,
     )
 

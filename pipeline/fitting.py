@@ -21,6 +21,7 @@ from pipeline.source.source import Source
 from pipeline.statistics.covariance import CovarianceSums
 from pipeline.statistics.describe import Statistics, derive_affine
 from pipeline.statistics.deviations import Deviations
+from pipeline.statistics.distribution import Distribution, from_entries
 from pipeline.statistics.float_histogram import FloatHistogram
 from pipeline.statistics.histogram import Histogram
 from pipeline.statistics.moments import Moments
@@ -147,7 +148,25 @@ def _through(statistics: Statistics, index: int, step: FittedStep, per: tuple[st
     center, scale, offset = (_spread(values, step.per, per) for values in step.affine)
     low, high = (run_steps([step], extreme, per, first=index) for extreme in (statistics.minimum(), statistics.maximum()))
     _check_resolved(statistics, np.abs(high - low), np.maximum(np.abs(low), np.abs(high)), index, step)
-    return derive_affine(statistics, center, scale, offset, np.minimum(low, high), np.maximum(low, high))
+    derived = derive_affine(statistics, center, scale, offset, np.minimum(low, high), np.maximum(low, high))
+    if statistics.distribution is None or derived.distribution is None or not statistics.distribution.values.size:
+        return derived
+    return replace(derived, distribution=_mapped(statistics.distribution, derived.distribution, index, step, per))
+
+
+def _mapped(given: Distribution, derived: Distribution, index: int, step: FittedStep, per: tuple[str, ...]) -> Distribution:
+    """`derived` with the values that the step itself puts out, to the last bit: ties and plateaus are found by equality."""
+    parts = []
+    for feature, values, counts in given.each():
+        place = np.unravel_index(feature, given.feature_shape) if per else ()
+        one = step.select({dim: slice(int(at), int(at) + 1) for dim, at in zip(per, place, strict=True)})
+        shaped = values.reshape((1,) * len(per) + values.shape)
+        out = run_steps([one], shaped, (*per, BIN_DIM), first=index).ravel()
+        parts.append((np.full(out.shape, feature), out, counts))
+    features, values, counts = (np.concatenate(each) for each in zip(*parts, strict=True))
+    kept = np.isfinite(values)
+    moved = from_entries(given.feature_shape, features[kept], values[kept], counts[kept], derived.relative_error)
+    return replace(moved, origin=derived.origin)
 
 
 def _check_resolved(

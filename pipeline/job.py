@@ -268,14 +268,22 @@ def check_arguments(client: Any = None, **arguments: Any) -> FitArguments:
         With the argument's name, what was found and what was expected.
     """
     _check_client(client)
-    where, block_bytes = arguments.get("where"), arguments.get("block_bytes")
+    where = arguments.get("where")
     plain = {
-        **arguments,
+        **{name: given.item() if isinstance(given, np.generic) else given for name, given in arguments.items()},
         "dtype": _dtype_name(arguments.get("dtype")),
         "where": dict(where) if isinstance(where, Mapping) else where,
-        "block_bytes": block_bytes.item() if isinstance(block_bytes, np.integer) else block_bytes,
+        "samples": _slice_ends(arguments.get("samples")),
     }
     return parse_config(plain, FitArguments)
+
+
+def _slice_ends(samples: Any) -> Any:
+    """A slice as the mapping that a configuration has; anything else as it is, to be refused."""
+    if not isinstance(samples, slice):
+        return samples
+    ends = {"start": samples.start, "stop": samples.stop, "step": samples.step}
+    return {name: end.item() if isinstance(end, np.generic) else end for name, end in ends.items() if end is not None}
 
 
 def as_source(

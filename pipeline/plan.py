@@ -15,6 +15,7 @@ import numpy as np
 
 from pipeline.block import Block, block_step, group_by_axes, tile, tile_count
 from pipeline.errors import ConfigError
+from pipeline.executor import MERGE_FAN_IN
 from pipeline.normalize.step import Step
 from pipeline.source.lazy import LazySource
 from pipeline.source.source import Source
@@ -28,12 +29,12 @@ COUNT_BYTES = 8
 GATHERED_AS = {"moments": "moments", "distribution": "float_histogram", "covariance": "covariance"}
 FROM_HISTOGRAM = frozenset({"moments", "distribution"})
 MOMENTS_ONLY = frozenset({"moments"})
+SHARING_COSTS_AT_MOST = 4
 DEVIATIONS = ("deviations",)
 DERIVING = 8
 SMALL_BLOCK_BYTES = 4 * 2**20
 BLOCKS_AT_LEAST = 16
 PROCESS_BYTES = 400 * 2**20
-MERGE_FAN_IN = 8
 UNITS_DECODED_AT_ONCE = 10
 
 
@@ -205,10 +206,19 @@ def _longest(steps: Sequence[Step], source: Source, fitted: Sequence[int]) -> Pa
     best = _serving(steps, source, fitted[:1])
     for count in range(2, len(fitted) + 1):
         longer = _serving(steps, source, fitted[:count])
-        if not all(_follows(steps, longer, index) for index in longer.fits):
+        alone = _serving(steps, source, fitted[count - 1 : count])
+        if not all(_follows(steps, longer, index) for index in longer.fits) or not _worth_sharing(source, best, alone, longer):
             break
         best = longer
     return best
+
+
+def _worth_sharing(source: Source, best: Pass, alone: Pass, both: Pass) -> bool:
+    """Whether one pass for both costs about the memory of two, and keeps no covariance of more dims than it is wanted for."""
+    if "covariance" in both.summaries and not all(each.per == both.per for each in (best, alone)):
+        return False
+    apart = summary_bytes(best, source) + summary_bytes(alone, source)
+    return summary_bytes(both, source) <= max(SHARING_COSTS_AT_MOST * apart, SMALL_BLOCK_BYTES)
 
 
 def _serving(steps: Sequence[Step], source: Source, fits: Sequence[int]) -> Pass:

@@ -209,6 +209,7 @@ def fit(
             describe=describe,
             missing_chunks=missing_chunks,
             block_bytes=block_bytes,
+            samples=samples,
             fraction=fraction,
             seed=seed,
             by=by,
@@ -216,7 +217,8 @@ def fit(
             weights=weights,
         )
         source = as_source(data, given.array, given.dims, given.sample_dim, given.missing_chunks)
-        scope: dict[str, Any] = {"samples": samples, "fraction": given.fraction, "seed": given.seed}
+        positions = given.samples.as_slice if given.samples else None
+        scope: dict[str, Any] = {"samples": positions, "fraction": given.fraction, "seed": given.seed}
         groups: dict[str, Any] = {"by": given.by, "unseen": given.unseen, "weights": given.weights}
         return make_job(source, given.normalize, given.where, given.nan, given.dtype, int(given.block_bytes), **scope, **groups)
 
@@ -240,7 +242,7 @@ def _fit_here(job: Job, describe: bool, client: Any) -> Manifest:
         return fit_job(job, passes, executor, SilentReporter())
 
 
-def fit_config(config: Config, reporter: Reporter) -> Manifest:
+def fit_config(config: Config, reporter: Reporter, debug: bool = False) -> Manifest:
     """Fit as `config` says and save the manifest.
 
     A chain with nothing to fit is described all the same, in one read, unless `fit.describe` is false: its statistics are
@@ -249,13 +251,13 @@ def fit_config(config: Config, reporter: Reporter) -> Manifest:
     refuse_existing_manifest(config.output)
     prepared = prepare(config)
     prepared.source.check()
-    with connect(config.cluster) as executor:
+    with connect(config.cluster, debug) as executor:
         manifest = fit_job(prepared.job, prepared.passes, executor, reporter)
     manifest.save(config.output.manifest, overwrite=config.output.overwrite)
     return manifest
 
 
-def run_config(config: Config, reporter: Reporter) -> RunResult:
+def run_config(config: Config, reporter: Reporter, debug: bool = False) -> RunResult:
     """Fit as `config` says, write the normalized store, then what makes it open, then the manifest.
 
     A chain with nothing to fit is described while it is written, at no read of its own, unless `fit.describe` is false.
@@ -266,7 +268,7 @@ def run_config(config: Config, reporter: Reporter) -> RunResult:
     prepared.source.check()
     layout = _layout(config.output)
     check_output(prepared.source, config.output.store, prepared.job.output_dtype, **layout, kept=to_be_kept(prepared.job))
-    with connect(config.cluster) as executor:
+    with connect(config.cluster, debug) as executor:
         fit_of_job = fit_before_writing(prepared, executor, reporter)
         kept = prepared.job.chain(fit_of_job[0][EVERYTHING]).kept
         with create_output(prepared.source, config.output.store, prepared.job.output_dtype, **layout, kept=kept) as sink:
@@ -276,7 +278,7 @@ def run_config(config: Config, reporter: Reporter) -> RunResult:
     return RunResult(manifest, Path(config.output.manifest), config.output.store)
 
 
-def apply_manifest(manifest: Manifest, config: ApplyConfig, reporter: Reporter) -> str:
+def apply_manifest(manifest: Manifest, config: ApplyConfig, reporter: Reporter, debug: bool = False) -> str:
     """Write the source of `config`, transformed by `manifest`, to its output; returns the store's path.
 
     Raises
@@ -290,7 +292,7 @@ def apply_manifest(manifest: Manifest, config: ApplyConfig, reporter: Reporter) 
     layout = _layout(config.output)
     check_output(source, config.output.store, chain.output_dtype, **layout, kept=chain.kept)
     with (
-        connect(config.cluster) as executor,
+        connect(config.cluster, debug) as executor,
         create_output(source, config.output.store, chain.output_dtype, **layout, kept=chain.kept) as sink,
     ):
         write_chain(source, chain, sink, config.block_bytes, executor, reporter)

@@ -102,13 +102,13 @@ def plan_arrays(config: ArraysConfig) -> ArraysPlan:
     return ArraysPlan(plans)
 
 
-def fit_arrays(config: ArraysConfig, reporter: Reporter) -> ManifestCollection:
+def fit_arrays(config: ArraysConfig, reporter: Reporter, debug: bool = False) -> ManifestCollection:
     """Fit each array as `config` says, one after the other, and save the manifests together; see `fit_config`."""
     check_destination(config.output.manifest, config.output.overwrite)
     prepared = _prepare_all(config)
     _check_all(prepared)
     found = {}
-    with connect(config.cluster) as executor:
+    with connect(config.cluster, debug) as executor:
         for name, each in prepared.items():
             with of_array(name):
                 found[name] = fit_job(each.job, each.passes, executor, NamingReporter(reporter, name))
@@ -117,7 +117,7 @@ def fit_arrays(config: ArraysConfig, reporter: Reporter) -> ManifestCollection:
     return collection
 
 
-def run_arrays(config: ArraysConfig, reporter: Reporter) -> ArraysResult:
+def run_arrays(config: ArraysConfig, reporter: Reporter, debug: bool = False) -> ArraysResult:
     """Fit each array as `config` says, write all of them, then what makes the store open, then the manifests.
 
     All are fitted before anything is written; a failure in any array leaves nothing that opens. See `run_config`.
@@ -135,7 +135,7 @@ def run_arrays(config: ArraysConfig, reporter: Reporter) -> ArraysResult:
         parts[name] = Part(each.source, each.job.output_dtype, given.chunks, given.shards, to_be_kept(each.job))
     _check_output(parts, output)
     manifests = {}
-    with connect(config.cluster) as executor:
+    with connect(config.cluster, debug) as executor:
         fits = {}
         for name, each in prepared.items():
             with of_array(name):
@@ -151,7 +151,7 @@ def run_arrays(config: ArraysConfig, reporter: Reporter) -> ArraysResult:
     return ArraysResult(collection, Path(output.manifest), output.store)
 
 
-def apply_collection(collection: ManifestCollection, config: ApplyConfig, reporter: Reporter) -> str:
+def apply_collection(collection: ManifestCollection, config: ApplyConfig, reporter: Reporter, debug: bool = False) -> str:
     """Write the arrays of a store, each transformed by its manifest, to the output of `config`; returns the store's path.
 
     Raises
@@ -171,7 +171,7 @@ def apply_collection(collection: ManifestCollection, config: ApplyConfig, report
     parts = {name: Part(source, chains[name].output_dtype, kept=chains[name].kept) for name, source in sources.items()}
     _check_output(parts, output)
     with (
-        connect(config.cluster) as executor,
+        connect(config.cluster, debug) as executor,
         create_outputs(parts, output.store, output.compressors, output.overwrite) as sinks,
     ):
         for name, source in sources.items():

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -83,7 +84,13 @@ def wait_for(folder: Path, pattern: str, count: int) -> None:
 def address() -> Iterator[AddressClusterConfig]:
     with (
         dask.config.set({"distributed.scheduler.allowed-failures": 0}),
-        LocalCluster(n_workers=2, threads_per_worker=1, processes=True, dashboard_address="127.0.0.1:0") as cluster,
+        LocalCluster(
+            n_workers=2,
+            threads_per_worker=1,
+            processes=True,
+            dashboard_address="127.0.0.1:0",
+            worker_dashboard_address="127.0.0.1:0",
+        ) as cluster,
     ):
         yield AddressClusterConfig(address=cluster.scheduler_address)
 
@@ -127,16 +134,17 @@ def test_after_an_error_no_worker_works_on_the_run(address: AddressClusterConfig
 
 
 @pytest.mark.parametrize("processes", [False, True])
-def test_after_an_interrupt_no_worker_works_on_the_run(tmp_path: Path, processes: bool) -> None:
+def test_after_an_interrupt_no_worker_works_on_the_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, processes: bool
+) -> None:
     def interrupt(futures: Any) -> None:
         wait_for(tmp_path, "began-*", 2)
         raise KeyboardInterrupt
 
     with connect(LocalClusterConfig(threads_per_worker=2, processes=processes)) as executor:
-        executor.client.gather = interrupt
-        blocks = [ONE_BY_ONE[0][1:]]
+        monkeypatch.setattr("distributed.as_completed", interrupt)
         with pytest.raises(KeyboardInterrupt):
-            executor.map_merge(Slow(tmp_path, 1.0), sum, blocks, lambda _: None)
+            executor.map_merge(Slow(tmp_path, 1.0), sum, [ONE_BY_ONE[0][1:]], lambda _: None)
         assert_nothing_goes_on(tmp_path)
 
 
@@ -225,7 +233,12 @@ def test_a_large_array_goes_to_the_workers_ahead_of_the_graph(processes: bool) -
 
 
 def test_a_cluster_without_workers_is_one_clear_error(monkeypatch: pytest.MonkeyPatch) -> None:
-    with LocalCluster(n_workers=0, processes=False, dashboard_address="127.0.0.1:0") as cluster, cluster.get_client() as client:
+    with (
+        LocalCluster(
+            n_workers=0, processes=False, dashboard_address="127.0.0.1:0", worker_dashboard_address="127.0.0.1:0"
+        ) as cluster,
+        cluster.get_client() as client,
+    ):
         scatter = client.scatter
         monkeypatch.setattr(client, "scatter", lambda *given, **options: scatter(*given, **options, timeout=0.2))
         source = MemorySource(np.ones((300_000, 1)), ("cell", "gene"))
@@ -264,6 +277,25 @@ def test_an_error_in_a_task_is_a_few_lines(tmp_path: Path, cluster: str) -> None
     assert "distributed." not in done.stderr
     assert "never retrieved" not in done.stderr
     assert len([line for line in done.stderr.splitlines() if not line.startswith(PROGRESS)]) <= 6
+
+
+@pytest.mark.parametrize("cluster", ["{threads_per_worker: 2}", "{workers: 2, threads_per_worker: 1, processes: true}"])
+def test_an_interrupted_run_ends_quietly(tmp_path: Path, cluster: str) -> None:
+    values = np.random.default_rng(0).integers(0, 4, size=(60, 20_000)).astype("f8")
+    array = zarr.create_array(
+        tmp_path / "cells.zarr", name="X", shape=values.shape, chunks=(1, 20_000), dtype="f8", dimension_names=("cell", "gene")
+    )
+    array[...] = values
+    config = CONFIG.replace("block_bytes: 200", "block_bytes: 160000").format(folder=tmp_path, cluster=cluster)
+    (tmp_path / "config.yaml").write_text(config)
+    slow = "output.compressors=[{name: gzip, configuration: {level: 9}}]"
+    command = [sys.executable, "-m", "pipeline", "run", str(tmp_path / "config.yaml"), "--set", slow]
+    run = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, cwd=Path(__file__).parents[1], start_new_session=True)
+    wait_for(tmp_path, "normalized.zarr/X/c/*/0", 3)
+    os.killpg(run.pid, signal.SIGINT)
+    stderr = run.communicate(timeout=60)[1]
+    assert run.returncode == 130, stderr
+    assert [line for line in stderr.splitlines() if not line.startswith(PROGRESS)] == ["interrupted"]
 
 
 def test_logs_are_silent_only_while_a_cluster_of_ours_runs_and_nobody_debugs() -> None:

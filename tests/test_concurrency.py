@@ -205,7 +205,13 @@ def test_a_failed_run_leaves_no_task_behind_that_writes(tmp_path: Path) -> None:
         )
         array[...] = values
     (bad / "X" / "c" / "7" / "0").write_bytes(b"junk")
-    with LocalCluster(n_workers=2, threads_per_worker=4, processes=True, dashboard_address="127.0.0.1:0") as cluster:
+    with LocalCluster(
+        n_workers=2,
+        threads_per_worker=4,
+        processes=True,
+        dashboard_address="127.0.0.1:0",
+        worker_dashboard_address="127.0.0.1:0",
+    ) as cluster:
 
         def run(source: Path, scale: float, codec: dict[str, Any]) -> None:
             more = {

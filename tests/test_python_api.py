@@ -255,3 +255,23 @@ def test_an_inverse_of_no_real_dtype_is_refused_at_once(dtype: Any) -> None:
     for given in (VALUES, da.from_array(VALUES, chunks=2), xr.DataArray(VALUES, dims=("sample", "dim_1"))):
         with pytest.raises(RequestError, match="not a type that values can be returned in"):
             manifest.inverse_transform(given, dtype=dtype)
+
+
+@pytest.mark.parametrize("samples", [[1, 2], 5, slice(-3, None), slice("a"), slice(4, 2)])
+def test_positions_to_fit_on_are_a_slice_of_positions(samples: Any) -> None:
+    with pytest.raises(ConfigError) as caught:
+        fit(np.arange(8.0), normalize=["zscore"], samples=samples)
+    assert "samples" in str(caught.value.where)
+
+
+def test_numbers_of_numpy_are_numbers() -> None:
+    options: dict[str, Any] = {"samples": slice(np.int64(0), np.int64(5)), "fraction": np.float64(0.9), "seed": np.int64(3)}
+    manifest = fit(np.arange(8.0), normalize=["zscore"], **options)
+    assert manifest.provenance["fitted_on"]["slice"] == {"start": 0, "stop": 5, "step": 1}
+
+
+def test_dates_do_not_group() -> None:
+    days = np.arange("2020-01-01", "2020-01-05", dtype="datetime64[D]").astype("datetime64[ns]")
+    array = xr.DataArray(np.arange(4.0), dims=["cell"], coords={"day": ("cell", days)})
+    with pytest.raises(SourceError, match="do not group"):
+        fit(array, normalize=["zscore"], by="day")

@@ -215,6 +215,14 @@ def as_group_labels(given: Any, by: str) -> NDArray[Any]:
     array = np.asarray(given) if hasattr(given, "__array__") else np.array(given, dtype=object)
     if array.dtype == np.bool_ or (array.dtype == object and array.size and _all_bool(array)):
         array = array.astype(np.int64)
+    if array.dtype.kind in "mM":
+        raise ManifestError(
+            "dates and durations do not group",
+            where=by,
+            found=str(array.dtype),
+            expected="strings, integers, floats or booleans",
+            remedy="write them as strings",
+        )
     labels = as_labels(array if array.ndim else array.reshape(1), by)
     labels = as_labels(labels + 0.0, by) if labels.dtype.kind == "f" else labels
     return labels if array.ndim else labels.reshape(())

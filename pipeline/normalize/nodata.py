@@ -23,6 +23,9 @@ def _listed(given: object) -> object:
     return (given,) if isinstance(given, int | float) else given
 
 
+EXACT_INTEGERS = 2.0**53
+
+
 class Nodata(Step):
     """Replace values that stand for missing ones by NaN, which no statistic counts and every step keeps.
 
@@ -76,10 +79,13 @@ class Nodata(Step):
         else:
             stored = value
             low, high = (0, 1) if dtype.kind == "b" else (np.iinfo(dtype).min, np.iinfo(dtype).max)
-            fits = low <= value <= high and value.is_integer()
+            fits = low <= value <= high and value.is_integer() and abs(value) < EXACT_INTEGERS
         if not fits:
             raise ConfigError(
-                "a value that the data cannot hold", where=f"{self.name}.values", found=value, expected=f"a value of {dtype}"
+                "a value that the data cannot hold",
+                where=f"{self.name}.values",
+                found=value,
+                expected=f"a value of {dtype}, below 2^53",
             )
         return stored
 

@@ -96,7 +96,7 @@ def multiply(rows: Floats, matrix: SlicedMatrix) -> Floats:
 def _exponents(matrix: Floats, axis: int) -> Exponents:
     """The least e such that all magnitudes along `axis` are below 2^e."""
     _, exponents = np.frexp(np.abs(matrix).max(axis=axis, initial=0.0))
-    return exponents
+    return np.asarray(exponents)
 
 
 def _cut(matrix: Floats, exponents: Exponents, bits: int) -> tuple[Floats, ...]:

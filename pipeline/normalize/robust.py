@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, ClassVar, Literal, Self
 import numpy as np
 from pydantic import Field, model_validator
 
+from pipeline.errors import DataError
 from pipeline.normalize.distributions import (
     DistributionStep,
     Percent,
@@ -26,6 +27,9 @@ from pipeline.normalize.step import FittedStep, Floats, Parameters, frozen_param
 if TYPE_CHECKING:
     from pipeline.statistics.describe import Statistics
     from pipeline.statistics.distribution import Distribution
+
+BUCKETS_IN_A_SPREAD = 8
+ENTRIES_WHERE_COARSE = 512
 
 
 class Robust(DistributionStep):
@@ -95,6 +99,7 @@ class Robust(DistributionStep):
         (median,) = fitted_quantiles(checked, distribution, [0.5])
         with np.errstate(over="ignore"):
             spread = self._spread(checked, distribution)
+            self._check_resolved(distribution, median, spread)
             spread = finite_spread(self, np.where(spread == 0, 1.0, spread) / self._normal_spread())
         return FittedRobust(self, self.per, frozen_parameters(median=median, spread=spread))
 
@@ -108,6 +113,29 @@ class Robust(DistributionStep):
             return known(statistics, distribution.median_absolute_deviation())
         low, high = fitted_quantiles(statistics, distribution, np.array(self.quantile_range) / 100)
         return np.asarray(high - low)
+
+    def _check_resolved(self, distribution: Distribution, median: Floats, spread: Floats) -> None:
+        """Raise DataError where the counted buckets are too wide beside the spread to tell it.
+
+        A feature with few entries was counted exactly, whatever the others were.
+        """
+        origin = 0.0 if distribution.origin is None else distribution.origin
+        width = 2 * distribution.relative_error * np.abs(median - origin)
+        entries = np.diff(distribution.ends, prepend=0).reshape(distribution.feature_shape)
+        suspect = (entries >= ENTRIES_WHERE_COARSE) & (spread < BUCKETS_IN_A_SPREAD * width)
+        coarse = 0
+        for feature, values, _ in distribution.each() if suspect.any() else ():
+            if suspect.flat[feature]:
+                near = np.abs(values - median.flat[feature]) <= spread.flat[feature]
+                coarse += int(near.sum() < BUCKETS_IN_A_SPREAD)
+        if coarse:
+            raise DataError(
+                "the spread is too small beside the values' magnitude for the counted buckets to tell it",
+                where=self.name,
+                found=f"{coarse} of {suspect.size} features with a spread of fewer than {BUCKETS_IN_A_SPREAD} buckets",
+                expected=f"a spread of {BUCKETS_IN_A_SPREAD} buckets or more",
+                remedy="put an affine step before it that subtracts what the values have in common, or use zscore",
+            )
 
     def _normal_spread(self) -> float:
         """The spread of a standard normal distribution, 1 where it plays no part."""

@@ -193,7 +193,7 @@ class FittedWhiten(FittedVectorStep):
             result.fill(np.nan)
             return
         refuse_infinite(self.step, rows)
-        missing = np.isnan(rows).any(axis=1)
+        missing = np.asarray(np.isnan(rows).any(axis=1))
         product = multiply(np.where(missing[:, np.newaxis], 0.0, rows), matrix)
         if not np.isfinite(product).all():
             raise DataError(

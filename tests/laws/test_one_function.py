@@ -99,7 +99,7 @@ def test_every_executor_writes_the_same_store(
     }
     for output, cluster in clusters.items():
         run_config(_config(name, tmp_path, output, aligned).model_copy(update={"cluster": cluster}), SilentReporter())
-    monkeypatch.setattr("pipeline.run.connect", lambda _: _Serial())
+    monkeypatch.setattr("pipeline.run.connect", lambda *_: _Serial())
     run_config(_config(name, tmp_path, "serial.zarr", aligned), SilentReporter())
     reference = _files(tmp_path / "serial.zarr")
     assert sum("/c/" in name for name in reference) >= 4

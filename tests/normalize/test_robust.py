@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from pipeline import fit
 from pipeline.errors import ConfigError, DataError, ManifestError
 from pipeline.normalize import parse_chain
 from pipeline.normalize.robust import Robust
@@ -127,3 +128,20 @@ def test_the_whole_range_may_be_the_spread(fitted):
 def test_stored_spread_of_zero_is_refused():
     with pytest.raises(ManifestError, match="divide by zero"):
         Robust().restore({"median": np.array(1.0), "spread": np.array(0.0)})
+
+
+def test_a_spread_that_the_buckets_do_not_tell_is_refused() -> None:
+    generator = np.random.default_rng(0)
+    values = np.concatenate([generator.normal(1e6, 1, 280_000), generator.normal(0, 1, 120_000)])
+    for options in ({"scale": "mad"}, {"quantile_range": [40, 90]}):
+        with pytest.raises(DataError, match="too small beside"):
+            fit(values, normalize=[{"robust": options}])
+    spread = fit(values - 1e6, normalize=[{"robust": {"quantile_range": [40, 90]}}]).chain.steps[0].parameters["spread"]
+    low, high = np.percentile(values, [40, 90])
+    assert abs(float(spread) / (high - low) - 1) < 0.05
+
+
+def test_zero_spread_of_data_that_is_mostly_zero_is_taken_as_one() -> None:
+    generator = np.random.default_rng(1)
+    values = np.where(generator.random(100_000) < 0.8, 0.0, generator.gamma(2, 3, 100_000))
+    assert float(fit(values, normalize=["robust"]).chain.steps[0].parameters["spread"]) == 1.0
