@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from pipeline.api import fit
     from pipeline.inference import Manifest, ManifestCollection
-    from pipeline.run import fit
 
 __all__ = ["Manifest", "ManifestCollection", "fit"]
 
@@ -14,7 +14,7 @@ __all__ = ["Manifest", "ManifestCollection", "fit"]
 def __getattr__(name: str) -> Any:
     """Import what is asked for only then, so that a service which loads a manifest never imports Dask or Zarr."""
     if name == "fit":
-        from pipeline.run import fit
+        from pipeline.api import fit
 
         return fit
     if name == "Manifest":

@@ -56,7 +56,7 @@ def _rows(rows: Sequence[Mapping[str, Any]]) -> Table:
 
 def _figure(name: str, value: Any) -> str:
     if isinstance(value, (list, tuple)):
-        return ", ".join(str(each) for each in value) or "all together"
+        return ", ".join(str(each) for each in value) or ("all together" if name == "per" else "-")
     return decimal(value) if "bytes" in name else _number(value)
 
 

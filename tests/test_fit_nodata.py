@@ -9,10 +9,11 @@ import numpy as np
 import pytest
 import zarr
 
+from pipeline.api import fit
 from pipeline.config import Config, parse_config
 from pipeline.inference import Manifest
 from pipeline.progress import SilentReporter
-from pipeline.run import fit, run_config
+from pipeline.run import run_config
 
 NODATA = {"uint8": 255, "int16": -9999, "int32": -9999, "float32": -9999.1, "float64": -9999.1}
 CHAIN = [{"zscore": {"per": ["band"]}}, {"minmax": {"per": ["band"], "range": [-1, 1]}}]

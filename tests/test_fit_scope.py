@@ -10,10 +10,11 @@ import pytest
 import zarr
 from numpy.typing import NDArray
 
+from pipeline.api import fit
 from pipeline.config import Config, SamplesConfig, parse_config
 from pipeline.errors import ConfigError
 from pipeline.progress import SilentReporter
-from pipeline.run import fit, fit_config, plan_config
+from pipeline.run import fit_config, plan_config
 from pipeline.source.select import uniform
 from tests.counting import counted_reads
 

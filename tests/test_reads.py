@@ -9,10 +9,11 @@ import numpy as np
 import pytest
 import zarr
 
+from pipeline.api import fit
 from pipeline.config import Config, parse_config
 from pipeline.document import read_document
 from pipeline.progress import SilentReporter
-from pipeline.run import fit, fit_config, plan_config, run_config
+from pipeline.run import fit_config, plan_config, run_config
 from tests.counting import counted_reads, stored_chunks
 
 CONFIGS = sorted((Path(__file__).parent.parent / "configs").glob("*.yaml"))

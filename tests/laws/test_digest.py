@@ -11,13 +11,14 @@ import zarr
 from numpy.typing import NDArray
 from zarr.storage import MemoryStore
 
+from pipeline.api import fit
 from pipeline.cluster import connect
 from pipeline.config import LocalClusterConfig
 from pipeline.executor import Executor
 from pipeline.job import as_source, make_job
 from pipeline.plan import plan_passes
 from pipeline.progress import SilentReporter
-from pipeline.run import fit, fit_job
+from pipeline.run import fit_job
 from tests.laws.executors import ShuffledExecutor
 
 SHAPE = (90, 8, 6, 3)

@@ -84,7 +84,7 @@ def test_parameters_whose_own_dims_differ_in_size_are_filled_up_with_nan(tmp_pat
 def fit_quantile(entries, values):
     import xarray
 
-    from pipeline.run import fit
+    from pipeline.api import fit
 
     return fit(xarray.DataArray(values, dims=("cell", "gene")), normalize=entries).chain
 

@@ -1,0 +1,214 @@
+"""A job carried through its passes: each read, what is found in it, the steps fitted from that; and the writing pass.
+
+Not here: which passes there are (`plan.py`), and what is made of the fitted steps (`run.py`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import TypeAlias
+
+from pipeline.apply import Write, write_blocks
+from pipeline.block import Block, tile
+from pipeline.cluster import room_of
+from pipeline.errors import ConfigError, DataError
+from pipeline.executor import Executor, decoded_bytes
+from pipeline.fitting import blocks_selected, centered, statistics_at, with_deviation
+from pipeline.gather import EVERYTHING, Gather, Grouped, Summaries, gather
+from pipeline.job import Job
+from pipeline.manifest import FittedStatistics
+from pipeline.normalize.chain import FittedChain
+from pipeline.normalize.grouped import GroupedChain
+from pipeline.normalize.names import located
+from pipeline.normalize.step import FittedStep, Step
+from pipeline.plan import (
+    DEVIATIONS,
+    Pass,
+    Plan,
+    apply_step,
+    fit_blocks,
+    observed_stages,
+    plan_fit,
+    require_memory,
+    whole_axes,
+)
+from pipeline.progress import Reporter, reporting
+from pipeline.statistics.describe import Statistics
+
+Fitted: TypeAlias = Mapping[int, list[FittedStep]]
+Errors: TypeAlias = dict[str, float]
+FitOfJob: TypeAlias = tuple[Fitted, list[FittedStatistics], Errors]
+
+
+def fit_steps(job: Job, passes: Sequence[Pass], executor: Executor, reporter: Reporter) -> FitOfJob:
+    """Fit the chain's steps in order, reading the source once for each pass: the steps of all samples together and of each
+    group, the statistics of all samples, and how far off each step's quantiles may be."""
+    _require_room(job, passes, executor)
+    fitted: Fitted = {code: [] for code in (EVERYTHING, *range(job.group_count if job.grouping else 0))}
+    found: list[FittedStatistics] = []
+    errors: Errors = {}
+    read: dict[Pass, Grouped] = {}
+    by_step = {index: each for each in passes for index in each.fits or (len(job.steps),) if each.summaries != DEVIATIONS}
+    deviating = {each.fits[0]: each for each in passes if each.summaries == DEVIATIONS}
+    for index in range(len(job.steps) + 1):
+        each = by_step.get(index)
+        if each and each.observes:
+            observed = [one for one in passes if one.fits == each.fits]
+            errors |= _fit_observing(job, index, observed, fitted, executor, reporter)
+            continue
+        if each and each not in read:
+            read[each] = _read(job, each, fitted, executor, reporter)
+        if each and index < len(job.steps) and job.steps[index].selected_dim is not None:
+            selecting = statistics_found(job, each, read[each][EVERYTHING], fitted[EVERYTHING], index)
+            found.append(_fit_selection(job, selecting, deviating.get(index), fitted, executor, reporter))
+            _forget(read, each, index)
+            continue
+        for code, steps in fitted.items():
+            with _named(job, code):
+                at_hand = statistics_found(job, each, read[each][code], steps, index) if each else None
+                if index < len(job.steps):
+                    errors |= _quantile_error(job, index, at_hand.statistics if at_hand else None, errors)
+                    steps.append(_fit_step(job.steps[index], index, at_hand.statistics if at_hand else None))
+            if at_hand and code == EVERYTHING:
+                found.append(at_hand)
+        if each:
+            _forget(read, each, index)
+    return fitted, found, errors
+
+
+def _quantile_error(job: Job, index: int, statistics: Statistics | None, errors: Errors) -> Errors:
+    """How far off the quantiles that step `index` is fitted to may be, relative to the values, in this group or another."""
+    step = job.steps[index]
+    distribution = None if statistics is None else statistics.distribution
+    if distribution is None or "distribution" not in step.needs:
+        return {}
+    place = f"{index}.{step.name}"
+    return {place: max(distribution.relative_error, errors.get(place, 0.0))}
+
+
+def _require_room(job: Job, passes: Sequence[Pass], executor: Executor) -> None:
+    """Raise ConfigError, before anything is read, where `passes` take more memory than the workers of `executor` have."""
+    threads, limit_bytes, whose = room_of(executor)
+    groups = job.group_count * job.weight_count
+    phases = tuple(plan_fit(each, job.source, pass_blocks(job, each), threads, groups) for each in passes)
+    require_memory(Plan(tuple(passes), phases, threads), limit_bytes, whose)
+
+
+def _forget(read: dict[Pass, Grouped], each: Pass, index: int) -> None:
+    """Let go of what `each` gathered once the last step is fitted from it."""
+    if each.fits[-1:] == (index,):
+        del read[each]
+
+
+def _fit_selection(
+    job: Job, found: FittedStatistics, deviating: Pass | None, fitted: Fitted, executor: Executor, reporter: Reporter
+) -> FittedStatistics:
+    """Fit a step that keeps a part of the features to all samples together, and append it to the steps of every group."""
+    statistics, index = found.statistics, found.before_step
+    if deviating is not None:
+        overall = job.chain([*fitted[EVERYTHING], centered(statistics, found.per)])
+        task = Gather(job.source, overall, deviating.summaries, deviating.per, job.selected_codes)
+        statistics = with_deviation(statistics, _gathered(job, deviating, task, executor, reporter)[EVERYTHING])
+    selection = _fit_step(job.steps[index], index, statistics)
+    for steps in fitted.values():
+        steps.append(selection)
+    return found
+
+
+def _fit_observing(
+    job: Job, index: int, passes: Sequence[Pass], fitted: Fitted, executor: Executor, reporter: Reporter
+) -> Errors:
+    """Fit step `index`, which observes, in one read for each of its stages; append it to the steps of each group.
+
+    Returns how far off its quantiles may be.
+    """
+    errors: Errors = {}
+    first, *stages = observed_stages(job.steps[index])
+    observers = {code: [*steps, first.fit(None)] for code, steps in fitted.items()}
+    for stage, each in zip(stages, passes, strict=True):
+        read = _read(job, each, observers, executor, reporter)
+        for code, steps in observers.items():
+            with _named(job, code):
+                statistics = statistics_at(read[code], each.at, (), each.per, each.per, job.nan_policy)
+                if stage is stages[-1]:
+                    errors |= _quantile_error(job, index, statistics, errors)
+                steps[index] = _fit_step(stage, index, statistics, steps[index])
+    for code, steps in observers.items():
+        fitted[code].append(steps[index])
+    return errors
+
+
+def _fit_step(step: Step, index: int, statistics: Statistics | None, observer: FittedStep | None = None) -> FittedStep:
+    try:
+        return step.fit(statistics) if statistics is None or observer is None else step.fit_observed(statistics, observer)
+    except (ConfigError, DataError) as error:
+        raise located(error, index) from None
+
+
+@contextmanager
+def _named(job: Job, code: int) -> Iterator[None]:
+    """Adds to an error which group it was met in."""
+    try:
+        yield
+    except DataError as error:
+        if job.grouping is None or code == EVERYTHING:
+            raise
+        group = f"{job.grouping.by} {job.grouping.labels.tolist()[code]!r}"
+        where = group if error.where is None else f"{error.where}, {group}"
+        remedy = error.remedy or f"leave out this {job.grouping.by} by fit.where"
+        raise DataError(error.what, where=where, found=error.found, expected=error.expected, remedy=remedy) from None
+
+
+def _read(job: Job, each: Pass, fitted: Fitted, executor: Executor, reporter: Reporter) -> Grouped:
+    return _gathered(job, each, gather_task(job, each, fitted), executor, reporter)
+
+
+def _gathered(job: Job, each: Pass, task: Gather, executor: Executor, reporter: Reporter) -> Grouped:
+    blocks = pass_blocks(job, each)
+    total_bytes = sum(decoded_bytes(block, job.source.dtype) for block in blocks)
+    with reporting(reporter, "fit", total_bytes, len(blocks)) as advance:
+        return gather(task, blocks, executor, advance)
+
+
+def gather_task(job: Job, each: Pass, fitted: Fitted) -> Gather:
+    """What `each` does with a block. Groups differ in the steps before it only where some of those were fitted."""
+    overall = job.chain(fitted[EVERYTHING][: each.at])
+    weights = None if job.weights is None else job.weights[1]
+    if job.codes is None or all(step.fitted_per is None for step in job.steps[: each.at]):
+        return Gather(job.source, overall, each.summaries, each.per, job.fitted_codes, weights=weights)
+    prefixes = tuple(job.chain(fitted[code][: each.at]) for code in range(job.group_count))
+    prefix = GroupedChain(overall, prefixes, job.codes)
+    return Gather(job.source, prefix, each.summaries, each.per, job.fitted_codes, overall, weights)
+
+
+def fitted_chain(job: Job, fitted: Fitted) -> FittedChain | GroupedChain:
+    """What the writing pass sends the samples through."""
+    overall = job.chain(fitted[EVERYTHING], job.output_dtype)
+    groups = job.groups(fitted)
+    return overall if groups is None or job.codes is None else groups.chain(overall, job.codes)
+
+
+def statistics_found(job: Job, each: Pass, summaries: Summaries, fitted: Sequence[FittedStep], index: int) -> FittedStatistics:
+    """The statistics of the values that reach step `index`, from the pass that serves it."""
+    wanted = (job.steps[index].fitted_per or ()) if index < len(job.steps) else ()
+    per = tuple(dim for dim in job.source.dims if dim in wanted)
+    statistics = statistics_at(summaries, each.at, fitted[each.at : index], each.per, per, job.nan_policy)
+    if job.nan_policy == "error":
+        statistics.check()
+    return FittedStatistics(index, per, statistics)
+
+
+def write_pass(task: Write, block_bytes: int, executor: Executor, reporter: Reporter) -> Grouped | None:
+    source = task.source
+    whole = whole_axes([fitted.step for fitted in task.chain.steps], source)
+    unit, dtype = task.sink.write_unit, task.chain.output_dtype
+    blocks = list(tile(source.shape, apply_step(source, unit, dtype, whole, block_bytes, task.sink.shape)))
+    total_bytes = sum(decoded_bytes(block, source.dtype) for block in blocks)
+    with reporting(reporter, "apply", total_bytes, len(blocks)) as advance:
+        return write_blocks(task, blocks, executor, advance).summaries
+
+
+def pass_blocks(job: Job, each: Pass) -> list[Block]:
+    whole = whole_axes(job.steps[: each.at], job.source, each)
+    return blocks_selected(fit_blocks(job.source, whole, job.block_bytes), job.source, job.selected)
