@@ -206,7 +206,7 @@ def test_part_of_the_samples_has_its_own_groups(tmp_path: Path) -> None:
     [
         ({"by": "plaet"}, SourceError, "no such coordinate"),
         ({"by": "gene"}, SourceError, "does not label samples"),
-        ({"by": "day"}, SourceError, "neither text nor a number"),
+        ({"by": "day"}, SourceError, "do not group"),
         ({"by": "dose"}, SourceError, "without a label"),
         ({"by": "plate", "normalize": ["log1p"]}, ConfigError, "nothing is fitted"),
         ({"by": "plate", "unseen": "skip"}, ConfigError, "wrong value"),

@@ -128,7 +128,7 @@ def test_chains_that_differ_in_more_than_numbers_are_refused():
         ({"labels": []}, "labels that differ"),
         ({"labels": [0.5, np.nan]}, "labels that differ"),
         ({"unseen": "skip"}, "no such policy"),
-        ({"labels": np.array(["2020-01-01"], "M8[D]")}, "neither text nor a number"),
+        ({"labels": np.array(["2020-01-01"], "M8[D]")}, "do not group"),
     ],
 )
 def test_a_grouping_that_makes_no_sense_is_refused(fields, message):
