@@ -12,6 +12,7 @@ from typing import Any, Literal, TypedDict, Unpack, overload
 from pipeline.block import DEFAULT_BLOCK_BYTES
 from pipeline.cluster import DaskExecutor, connect
 from pipeline.config import LocalClusterConfig
+from pipeline.errors import ConfigError
 from pipeline.executor import Executor, SerialExecutor
 from pipeline.inference import Manifest, ManifestCollection
 from pipeline.inference.collection import naming
@@ -169,6 +170,9 @@ def fit(
 
     if not isinstance(normalize, Mapping) or not holds_arrays(data):
         return _fit_here(job_of(data, array, normalize, dtype), describe, client)
+    unknown = set(dtype) - set(normalize) if isinstance(dtype, Mapping) else set()
+    if unknown:
+        raise ConfigError("no such array", where="dtype", found=", ".join(sorted(unknown)), expected=", ".join(normalize))
     jobs: dict[str, Job] = {}
     for name, (values, path) in arrays_of(data, array, normalize).items():
         with naming(name):

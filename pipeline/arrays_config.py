@@ -104,9 +104,12 @@ class ArraysConfig(Section):
     @model_validator(mode="after")
     def _each_is_right(self) -> Self:
         for name in self.arrays:
-            if name.strip("/") != name:
+            if any(part in ("", ".", "..") for part in name.split("/")):
                 raise ConfigError(
-                    "not the path of an array", where=f"arrays.{name}", found=name, expected="no slash at either end"
+                    "not the path of an array",
+                    where=f"arrays.{name}",
+                    found=name,
+                    expected="names with one slash between them, none of them . or ..",
                 )
         _ = self.each
         return self

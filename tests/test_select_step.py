@@ -378,3 +378,9 @@ def test_selection_follows_what_is_picked_of_the_features() -> None:
     for picked in (np.array([20, 3, 9, 4, 11]), np.array(kept[::-1])):
         at = [kept.index(gene) for gene in picked.tolist() if gene in kept]
         np.testing.assert_array_equal(chain.select({"gene": picked})(values[:, picked]), whole[:, at])
+
+
+def test_a_feature_named_twice_in_two_spellings_is_refused() -> None:
+    array = xarray.DataArray(np.ones((2, 3)), dims=["cell", "gene"], coords={"gene": [0, 1, 2]})
+    with pytest.raises(ConfigError, match="named twice"):
+        fit(array, normalize=[{"select": {"dim": "gene", "names": ["1", 1]}}])

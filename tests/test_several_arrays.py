@@ -593,3 +593,10 @@ def test_a_dataset_is_cut_to_what_one_array_keeps(dataset: xr.Dataset) -> None:
     dataset["raw"] = dataset["counts"] + 1
     with pytest.raises(InputMismatchError, match="a part of gene is kept"):
         fit(dataset, normalize={"counts": select, "raw": ["log1p"]}).transform(dataset)
+
+
+@pytest.mark.parametrize("name", ["/X", "X/", "sub//X", "sub/./X", "../X", ""])
+def test_an_array_has_one_spelling(name: str) -> None:
+    document = {"source": {"store": "a.zarr"}, "arrays": {name: {"normalize": ["log1p"]}}, "output": {"store": "b.zarr"}}
+    with pytest.raises(ConfigError):
+        parse_config(document, ArraysConfig)

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
+from pipeline.errors import DataError
 from pipeline.normalize.names import Number
 from pipeline.normalize.step import FittedStep, Floats, Parameters, frozen_parameters, stored_parameters
 from pipeline.normalize.vectors import FittedVectorStep, VectorStep, checked_vectors, totals_of_counts
@@ -102,11 +103,25 @@ def counted_features(step: VectorStep, statistics: Statistics | None) -> Floats:
     step : VectorStep
     statistics : Statistics
         Of what `Dominance` puts out, per gene.
+
+    Raises
+    ------
+    DataError
+        Where no gene is left.
     """
     statistics = checked_vectors(step, statistics)
     if statistics.withheld().any():
         return np.full(statistics.feature_shape, np.nan)
-    return np.where(statistics.maximum() > 0, 0.0, 1.0)
+    counted = np.where(statistics.maximum() > 0, 0.0, 1.0)
+    if not counted.any():
+        raise DataError(
+            "every gene dominates some cell, so that none is left to take totals of",
+            where=f"{step.name}.exclude_highly_expressed",
+            found=f"all {counted.size} genes above max_fraction somewhere",
+            expected="a gene that is never above it",
+            remedy="raise max_fraction, or take the totals of all genes",
+        )
+    return counted
 
 
 def counted_totals(fitted: FittedStep, rows: Floats, room: Floats, missing: NDArray[np.bool_]) -> Floats:

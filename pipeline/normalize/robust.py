@@ -40,7 +40,8 @@ class Robust(DistributionStep):
     With `unit_variance` the spread is divided by that of a standard normal distribution, so that normal data get variance 1:
     by 1.349 for the interquartile range, 0.6745 for the median absolute deviation.
 
-    - A feature whose spread is 0, as that of a constant, is taken to have spread 1.
+    - A feature whose spread is 0, as that of a constant, is taken to have spread 1. Where many distinct values were counted in
+      buckets, a spread of 0 far from 0 cannot be told from one within a bucket: that raises DataError.
     - A feature without a finite value is fitted as the constant 0.
     - NaN stays NaN; infinities stay infinite. Neither counts in the fit.
     - Where the distribution is not known exactly, a quantile is within a relative error of the exact one (at most 0.4 %, in

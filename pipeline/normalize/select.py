@@ -249,6 +249,8 @@ def _places(names: tuple[str | int, ...], labels: NDArray[Any], where: str) -> t
     known = [_spelled(label) for label in labels.tolist()]
     counts = Counter(known)
     wanted = {_spelled(name): name for name in names}
+    if len(wanted) < len(names):
+        raise ConfigError("a feature is named twice", where=where, found=f"{len(names)} names of {len(wanted)} features")
     unknown = [name for spelled, name in wanted.items() if spelled not in counts]
     if len(unknown) == 1:
         raise unknown_name("no feature of this name", unknown[0], _few(known), where)

@@ -128,3 +128,11 @@ def test_a_weight_of_two_counts_a_cell_twice(options, counts):
     repeated = fit(np.repeat(counts, weights, axis=0), dims=DIMS, normalize=[{"library_size": options}])
     for name, values in repeated.chain.steps[0].parameters.items():
         np.testing.assert_array_equal(weighted.chain.steps[0].parameters[name], values)
+
+
+@pytest.mark.parametrize("target", [1e4, "median"])
+def test_no_gene_left_to_take_totals_of_is_refused(target: float | str) -> None:
+    counts = np.array([[9.0, 1.0], [1.0, 9.0]])
+    step = {"library_size": {"target": target, "exclude_highly_expressed": True}}
+    with pytest.raises(DataError, match="every gene dominates"):
+        fit(counts, dims=["cell", "gene"], normalize=[step])
