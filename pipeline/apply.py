@@ -63,11 +63,7 @@ class Write:
 
     def _written(self, block: Block) -> Block:
         """The block of the output: along a dim of which the output has a part, `block` holds everything."""
-        if not self.chain.kept:
-            return block
-        kept = [len(self.chain.kept[dim]) if dim in self.chain.kept else None for dim in self.source.dims]
-        stop = tuple(last if size is None else size for last, size in zip(block.stop, kept, strict=True))
-        return Block(block.start, stop)
+        return Block(block.start, self.chain.output_shape(block.stop, self.source.dims))
 
 
 def write_blocks(task: Write, blocks: Iterable[Block], executor: Executor, advance: Advance) -> Written:

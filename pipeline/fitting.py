@@ -1,6 +1,6 @@
-"""The fit: one read of the source for each planned pass, its summary, and the steps that follow from it.
+"""The statistics that a step is fitted to, from what a pass gathered and the steps in between: derived, not read.
 
-Not here: which passes there are (`plan.py`) and what carries them out (`executor.py`, `cluster.py`).
+Not here: which passes there are (`plan.py`) and what carries a job through them (`passes.py`).
 """
 
 from __future__ import annotations

@@ -74,9 +74,7 @@ class Gather:
 
     def _sizes(self, shape: tuple[int, ...]) -> tuple[int, ...]:
         """`shape`, along the feature axes of the source, as the prefix leaves it."""
-        kept = self.prefix.kept
-        dims = (self.source.dims[axis] for axis in self.feature_axes)
-        return tuple(len(kept[dim]) if dim in kept else size for dim, size in zip(dims, shape, strict=True))
+        return self.prefix.output_shape(shape, tuple(self.source.dims[axis] for axis in self.feature_axes))
 
     def box(self, box: Block) -> Block:
         """`box`, of the source's features, as the prefix leaves it: along a dim of which that keeps a part, blocks hold all."""

@@ -200,6 +200,7 @@ def statistics_found(job: Job, each: Pass, summaries: Summaries, fitted: Sequenc
 
 
 def write_pass(task: Write, block_bytes: int, executor: Executor, reporter: Reporter) -> Grouped | None:
+    """Write every block that `task` is to write; what was gathered on the way, where it was to gather."""
     source = task.source
     whole = whole_axes([fitted.step for fitted in task.chain.steps], source)
     unit, dtype = task.sink.write_unit, task.chain.output_dtype
@@ -210,5 +211,6 @@ def write_pass(task: Write, block_bytes: int, executor: Executor, reporter: Repo
 
 
 def pass_blocks(job: Job, each: Pass) -> list[Block]:
+    """The blocks that `each` reads: those with a selected sample."""
     whole = whole_axes(job.steps[: each.at], job.source, each)
     return blocks_selected(fit_blocks(job.source, whole, job.block_bytes), job.source, job.selected)

@@ -23,8 +23,6 @@ from pipeline.inference import Manifest
 from pipeline.inference.stored import chain_for
 from pipeline.job import Job, config_job, open_config_source
 from pipeline.manifest import QUANTILE_ERROR, FittedStatistics, check_destination
-from pipeline.normalize.chain import FittedChain
-from pipeline.normalize.grouped import GroupedChain
 from pipeline.passes import (
     Errors,
     FitOfJob,
@@ -129,21 +127,9 @@ def apply_manifest(manifest: Manifest, config: ApplyConfig, reporter: Reporter, 
         connect(config.cluster, debug) as executor,
         create_output(source, config.output.store, chain.output_dtype, **layout, kept=chain.kept) as sink,
     ):
-        write_chain(source, chain, sink, config.block_bytes, executor, reporter)
+        write_pass(Write(source, chain, sink), config.block_bytes, executor, reporter)
         sink.commit()
     return config.output.store
-
-
-def write_chain(
-    source: ZarrSource,
-    chain: FittedChain | GroupedChain,
-    sink: ZarrSink,
-    block_bytes: int,
-    executor: Executor,
-    reporter: Reporter,
-) -> None:
-    """Write every block of `source`, normalized by `chain`, to `sink`, which is not committed."""
-    write_pass(Write(source, chain, sink), block_bytes, executor, reporter)
 
 
 def plan_config(config: Config) -> Plan:
@@ -154,15 +140,15 @@ def plan_config(config: Config) -> Plan:
     ConfigError
         Where it would take more memory than this machine has, if it is to run here.
     """
-    source = open_config_source(config.source, config.source.dims)
-    job = config_job(config, source)
+    prepared = prepare(config)
+    source, job = prepared.source, prepared.job
     job.require_seen()
     threads = threads_per_worker(config.cluster)
-    passes = tuple(each for each in plan_passes(job.steps, source) if each.fits)
+    passes = () if prepared.on_the_way else prepared.passes
     phases = [plan_fit(each, source, pass_blocks(job, each), threads, job.group_count * job.weight_count) for each in passes]
     unit = write_unit(source, config.output.chunks, config.output.shards)
     output_shape = tuple(output_sizes(job.steps, source).values())
-    shape = apply_step(source, unit, job.output_dtype, whole_axes(job.steps, job.source), job.block_bytes, output_shape)
+    shape = apply_step(source, unit, job.output_dtype, whole_axes(job.steps, source), job.block_bytes, output_shape)
     phases.append(plan_apply(source, shape, job.output_dtype, threads, output_shape))
     planned = Plan(passes, tuple(phases), threads)
     require_memory(planned, memory_per_worker(config.cluster), MACHINE_SHARED)

@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from pipeline.apply import Write
 from pipeline.arrays_config import ArraysConfig, ArraysOutputConfig, of_array
 from pipeline.cluster import connect
 from pipeline.config import ApplyConfig, ApplyOutputConfig, SourceConfig
@@ -19,9 +20,10 @@ from pipeline.inference import ManifestCollection
 from pipeline.inference.stored import chain_for
 from pipeline.job import open_config_source
 from pipeline.manifest import check_destination
+from pipeline.passes import write_pass
 from pipeline.plan import Plan
 from pipeline.progress import Reporter, SilentReporter
-from pipeline.run import Prepared, fit_before_writing, fit_job, plan_config, prepare, to_be_kept, write_chain, write_job
+from pipeline.run import Prepared, fit_before_writing, fit_job, plan_config, prepare, to_be_kept, write_job
 from pipeline.sink.several import Part, arrays_cut, create_outputs
 from pipeline.sink.zarr_sink import check_output
 from pipeline.source.zarr_source import ZarrSource
@@ -177,7 +179,7 @@ def apply_collection(collection: ManifestCollection, config: ApplyConfig, report
         for name, source in sources.items():
             named = NamingReporter(reporter, name)
             with of_array(name):
-                write_chain(source, chains[name], sinks[name], int(config.block_bytes), executor, named)
+                write_pass(Write(source, chains[name], sinks[name]), int(config.block_bytes), executor, named)
         sinks.commit()
     return output.store
 

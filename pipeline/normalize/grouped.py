@@ -99,6 +99,10 @@ class GroupedChain:
         """Of the dims of which the output has a part of the features: their positions, the same for every group."""
         return self.overall.kept
 
+    def output_shape(self, shape: tuple[int, ...], dims: tuple[str, ...]) -> tuple[int, ...]:
+        """The shape of the output for an input of `shape` with the axes `dims`."""
+        return self.overall.output_shape(shape, dims)
+
     @property
     def whole_dims(self) -> frozenset[str]:
         """The dims of which a call must see everything at once."""

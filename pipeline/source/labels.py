@@ -15,7 +15,6 @@ from numpy.typing import NDArray
 from pipeline.errors import SourceError
 
 LABEL_KINDS = "OSTUiuf"
-TEXT_KINDS = "ST"
 
 
 def usable_labels(values: NDArray[Any]) -> NDArray[Any] | None:
