@@ -24,11 +24,12 @@ from pipeline.normalize.grouped import UNSEEN, Codes
 from pipeline.normalize.step import FittedStep, Input, Step
 from pipeline.source.kinds import is_dataset
 from pipeline.source.open import open_source, stored_place
+from pipeline.source.reader import MissingChunks
 from pipeline.source.select import Scope, select_samples
 from pipeline.source.source import Source
 from pipeline.source.weights import sample_weights
 from pipeline.source.wrap import wrap_array
-from pipeline.source.zarr_source import MissingChunks, ZarrSource
+from pipeline.source.zarr_source import ZarrSource
 
 
 @dataclass(frozen=True)

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 from zarr.storage import LocalStore
+from zarrs import ZarrsCodecPipeline
 
 METADATA = ("zarr.json", ".zarray", ".zgroup", ".zattrs", ".zmetadata")
 
@@ -25,8 +26,18 @@ def counted_reads(store: Path, array: str) -> Iterator[Counter[str]]:
             counts[key] += 1
         return await fetch(self, key, *arguments, **options)
 
+    read = ZarrsCodecPipeline.read
+
+    async def counting_compiled(self: ZarrsCodecPipeline, batch_info: Any, *arguments: Any, **options: Any) -> None:
+        batch = list(batch_info)
+        for getter, *_ in batch:
+            if getter.store.root == store and getter.path.startswith(f"{array}/"):
+                counts[getter.path] += 1
+        await read(self, batch, *arguments, **options)
+
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(LocalStore, "get", counting)
+        patch.setattr(ZarrsCodecPipeline, "read", counting_compiled)
         if hasattr(LocalStore, "get_sync"):
             patch.setattr(LocalStore, "_supports_sync_io", False, raising=False)
         yield counts

@@ -17,8 +17,9 @@ from pipeline.errors import ConfigError, SourceError
 from pipeline.source.chunks import ZarrArray, stored_unit
 from pipeline.source.coordinates import stored_dims
 from pipeline.source.hierarchy import find_arrays, join_path, parent_path
+from pipeline.source.reader import BlockReader
 from pipeline.source.store import get_bytes, store_name
-from pipeline.source.zarr_source import ZarrSource, open_array, read_checked
+from pipeline.source.zarr_source import ZarrSource, open_array
 
 Kept = Mapping[str, NDArray[np.intp]]
 
@@ -57,9 +58,10 @@ class Cut:
         """Write what is kept to `target`, in whole stored units, about 128 MiB at a time."""
         cut = frozenset(axis for axis, positions in enumerate(self.kept) if positions is not None)
         step = block_step(self.array.shape, stored_unit(self.array), max(1, self.array.dtype.itemsize), whole=cut)
+        reader = BlockReader(self.array, source.opened_store, "fill")
         for block in tile(self.array.shape, step):
             check()
-            values = read_checked(self.array, source.opened_store, block, "fill")
+            values = reader.read(block)
             stop = list(block.stop)
             for axis, positions in enumerate(self.kept):
                 if positions is not None:

@@ -18,8 +18,9 @@ from pipeline.errors import SourceError
 from pipeline.source.chunks import ZarrArray
 from pipeline.source.coordinates import stored_dims
 from pipeline.source.hierarchy import Node, find_arrays, find_node
+from pipeline.source.reader import MissingChunks
 from pipeline.source.store import StoreLike, list_dir, normalize_address, open_store, store_name
-from pipeline.source.zarr_source import MissingChunks, ZarrSource, open_array
+from pipeline.source.zarr_source import ZarrSource, open_array
 
 SHOWN_ARRAYS = 20
 

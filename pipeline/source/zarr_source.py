@@ -10,28 +10,21 @@ import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass, fields
 from functools import cached_property
-from typing import Any, Literal, TypeAlias
+from typing import Any
 
 import numpy as np
 import zarr
 from numpy.typing import NDArray
 from zarr.abc.store import Store
 from zarr.errors import UnstableSpecificationWarning
-from zarr.storage import StorePath
 
-from pipeline.block import Block, is_aligned, overlapping
+from pipeline.block import Block
 from pipeline.errors import ChunkError, SourceError
-from pipeline.source.chunk_store import ChunkStore, MissingChunkError
-from pipeline.source.chunks import ChunkGrid, ZarrArray, stores_blosc_frames
+from pipeline.source.chunks import ChunkGrid, ZarrArray
 from pipeline.source.coordinates import Coordinates
 from pipeline.source.hierarchy import join_path, read_document
+from pipeline.source.reader import FILL_REMEDY, BlockReader, MissingChunks
 from pipeline.source.store import get_bytes, open_store, store_name
-
-MissingChunks: TypeAlias = Literal["error", "fill"]
-FILL_REMEDY = (
-    "set `source.missing_chunks: fill` where the writer leaves out chunks that hold only the fill value; otherwise restore them"
-)
-CORRUPT_REMEDY = "restore the chunk from a copy of the store, or write it anew"
 
 
 @dataclass(frozen=True)
@@ -73,6 +66,10 @@ class ZarrSource:
     def zarr_array(self) -> ZarrArray:
         """The array, opened in this process."""
         return open_array(self.opened_store, self.array)
+
+    @cached_property
+    def _reader(self) -> BlockReader:
+        return BlockReader(self.zarr_array, self.opened_store, self.missing_chunks)
 
     @property
     def name(self) -> str:
@@ -125,7 +122,8 @@ class ZarrSource:
 
     def _read_coordinate(self, path: str) -> tuple[ZarrArray, NDArray[Any]]:
         array = open_array(self.opened_store, path)
-        return array, read_checked(array, self.opened_store, Block((0,) * array.ndim, array.shape), self.missing_chunks)
+        reader = BlockReader(array, self.opened_store, self.missing_chunks)
+        return array, reader.read(Block((0,) * array.ndim, array.shape))
 
     def check(self) -> None:
         """Compare the stored keys with those that the array's shape asks for; one listing, no chunk is read.
@@ -157,7 +155,7 @@ class ZarrSource:
         ChunkError
             Naming the store, the array and the chunk that cannot be read or decoded.
         """
-        return read_checked(self.zarr_array, self.opened_store, block, self.missing_chunks)
+        return self._reader.read(block)
 
     def provenance(self) -> dict[str, Any]:
         """Where the values come from, as JSON types.
@@ -206,49 +204,6 @@ def open_array(store: Store, path: str) -> ZarrArray:
         raise SourceError(
             "the array cannot be opened", where=f"{store_name(store)}:{path}", found=f"{type(error).__name__}: {error}"
         ) from error
-
-
-def read_checked(array: ZarrArray, store: Store, block: Block, missing_chunks: MissingChunks) -> NDArray[Any]:
-    """The values of `block` in native byte order; a chunk that cannot be had is a ChunkError that names it."""
-    strict = missing_chunks == "error"
-    try:
-        values = _read(array, store, block, strict)
-    except (Exception, BaseExceptionGroup) as error:
-        raise _chunk_error(array, store, block, strict, error) from error
-    return values if values.dtype.isnative else values.astype(values.dtype.newbyteorder("="))
-
-
-def _read(array: ZarrArray, store: Store, block: Block, strict: bool) -> NDArray[Any]:
-    whole = array.shards is not None and is_aligned(block, array.shards, array.shape)
-    chunks = ChunkStore(store, strict, whole, stores_blosc_frames(array))
-    metadata: Any = array.metadata
-    reader: ZarrArray = zarr.Array(zarr.AsyncArray(metadata, StorePath(chunks, array.path)))
-    return np.asarray(reader[block.slices])
-
-
-def _chunk_error(array: ZarrArray, store: Store, block: Block, strict: bool, cause: BaseException) -> ChunkError:
-    """The error for the first chunk of `block` that fails by itself, which costs a read of each until then."""
-    grid = ChunkGrid(array)
-    name = f"{store_name(store)}:{array.path}"
-    for part in overlapping(block, grid.unit):
-        try:
-            _read(array, store, part, strict)
-        except MissingChunkError:
-            return ChunkError("a stored chunk is missing", where=f"{name}, chunk {grid.key_at(part)}", remedy=FILL_REMEDY)
-        except (Exception, BaseExceptionGroup) as error:
-            return ChunkError(
-                "a stored chunk cannot be read",
-                where=f"{name}, chunk {grid.key_at(part)}",
-                found=f"{type(error).__name__}: {error}",
-                expected=f"{part.size} values of {array.dtype}",
-                remedy=CORRUPT_REMEDY,
-            )
-    return ChunkError(
-        "a block cannot be read, though each of its chunks can",
-        where=f"{name}{block}",
-        found=f"{type(cause).__name__}: {cause}",
-        remedy="try again; if memory is short, lower block_bytes",
-    )
 
 
 def codec_names(store: Store, path: str) -> Iterator[str]:
