@@ -9,7 +9,7 @@ import logging
 import signal
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pickle import PickleBuffer
 from time import monotonic, sleep
 from typing import Any, TypeVar
@@ -22,13 +22,16 @@ from distributed import Client, Future, LocalCluster, Worker
 from distributed.comm.core import CommClosedError
 from distributed.protocol.pickle import dumps
 from distributed.system import MEMORY_LIMIT
+from numpy.typing import NDArray
 from threadpoolctl import threadpool_limits
 
-from pipeline.block import Block
+from pipeline.block import Block, tile
 from pipeline.config import AddressClusterConfig, ClusterConfig, LocalClusterConfig
 from pipeline.errors import ClusterError
-from pipeline.executor import MERGE_FAN_IN, Advance, BlockTask, Executor, decoded_bytes, run_block
+from pipeline.executor import MERGE_FAN_IN, Advance, BlockTask, Executor, decoded_bytes, read_to_hold, run_block
+from pipeline.source.held import HeldSource, assemble
 from pipeline.source.lazy import LazySource
+from pipeline.source.source import Source
 
 Result = TypeVar("Result")
 
@@ -38,6 +41,14 @@ STOP_SECONDS = 30.0
 POLL_SECONDS = 0.05
 MACHINE_SHARED = "this machine's memory shared by its workers"
 DONE_STATES = frozenset({"memory", "error", "released", "forgotten"})
+
+
+@dataclass
+class _Run:
+    """Tasks that succeed or fail together: what their keys begin with, and the futures of their results."""
+
+    name: str
+    futures: list[Future[Any]] = field(default_factory=list)
 
 
 @dataclass(frozen=True)
@@ -61,28 +72,46 @@ class DaskExecutor:
         groups: Sequence[Sequence[Block]],
         advance: Advance,
     ) -> list[Result]:
-        run = f"zarrnorm-{uuid4().hex}"
-        self.client.subscribe_topic(run, lambda event: advance(event[1]))
-        futures: list[Future[Any]] = []
-        try:
+        with self._running(advance) as run:
             shared = self._share(task)
-            roots = [_tree([_leaf(shared, task, block, run) for block in blocks], merge, run) for blocks in groups]
-            futures = self.client.compute(roots, optimize_graph=False)
-            for future in distributed.as_completed(futures):
-                if future.status != "finished":
-                    future.result()  # raises; gather would leave exceptions behind that asyncio reports
-            return list(self.client.gather(futures))
+            roots = [_tree([_leaf(shared, task, block, run.name) for block in blocks], merge, run.name) for blocks in groups]
+            self._compute(run, roots)
+            return list(self.client.gather(run.futures))
+
+    def hold(self, source: Source, step: tuple[int, ...], advance: Advance) -> HeldSource:
+        with self._running(advance) as run:
+            shared = self._share(source)
+            blocks = list(tile(source.shape, step))
+            done = [_Done(run.name, decoded_bytes(block, source.dtype)) for block in blocks]
+            reads = [_call("read", run.name, _read, shared, block, told) for block, told in zip(blocks, done, strict=True)]
+            self._compute(run, reads)
+            return HeldSource(source, step, dict(zip(blocks, run.futures, strict=True)))
+
+    @contextmanager
+    def _running(self, advance: Advance) -> Iterator[_Run]:
+        """A run whose tasks are all at an end when the context is left by an error, which is raised as what it means."""
+        run = _Run(f"zarrnorm-{uuid4().hex}")
+        self.client.subscribe_topic(run.name, lambda event: advance(event[1]))
+        try:
+            yield run
         except BaseException as error:
             raised = _translated(error, self.client)
-            self._stop(run, futures, raised)
+            self._stop(run.name, run.futures, raised)
             if raised is error:
                 raise
             raise raised from error
         finally:
             if self.client.status == "running":
-                self.client.unsubscribe_topic(run)
+                self.client.unsubscribe_topic(run.name)
 
-    def _share(self, task: BlockTask[Any]) -> Any:
+    def _compute(self, run: _Run, roots: list[Any]) -> None:
+        """Compute `roots` into the futures of `run`; raises what the first of them met."""
+        run.futures = self.client.compute(roots, optimize_graph=False)
+        for future in distributed.as_completed(run.futures):
+            if future.status != "finished":
+                future.result()  # raises; gather would leave exceptions behind that asyncio reports
+
+    def _share(self, task: BlockTask[Any] | Source) -> Any:
         """`task` as every leaf of a graph can refer to it.
 
         A small one is part of the graph, where the scheduler still has it when workers die. A large one, such as an array in
@@ -152,7 +181,7 @@ def _count_tasks(run: str, dask_worker: Worker) -> int:
     return len(active | known)
 
 
-def _pickled_bytes(task: BlockTask[Any]) -> int:
+def _pickled_bytes(task: BlockTask[Any] | Source) -> int:
     """Bytes that `task` takes in a message; its arrays are counted where they are."""
     buffers: list[PickleBuffer] = []
     pickled = dumps(task, buffer_callback=buffers.append)
@@ -163,6 +192,9 @@ def _leaf(shared: Any, task: BlockTask[Any], block: Block, run: str) -> Any:
     done = _Done(run, decoded_bytes(block, task.source.dtype))
     if isinstance(task.source, LazySource):
         return _call("block", run, _run, shared, block, task.source.lazy[block.slices], done)
+    if isinstance(task.source, HeldSource):
+        boxes, held = zip(*task.source.parts(block), strict=True)
+        return _call("block", run, _assemble_and_run, shared, block, boxes, list(held), done)
     return _call("block", run, _read_and_run, shared, block, done)
 
 
@@ -193,6 +225,18 @@ def _read_and_run(task: BlockTask[Result], block: Block, done: _Done) -> Result:
     result = run_block(task, block)
     done.tell()
     return result
+
+
+def _assemble_and_run(
+    task: BlockTask[Result], block: Block, boxes: Sequence[Block], held: Sequence[Any], done: _Done
+) -> Result:
+    return _run(task, block, assemble(block, list(zip(boxes, held, strict=True))), done)
+
+
+def _read(source: Source, block: Block, done: _Done) -> NDArray[Any]:
+    values = read_to_hold(source, block)
+    done.tell()
+    return values
 
 
 def _run(task: BlockTask[Result], block: Block, values: Any, done: _Done) -> Result:
@@ -256,6 +300,16 @@ def room_of(executor: Executor) -> tuple[int, int | None, str]:
         return threads, executor.memory_bytes, MACHINE_SHARED
     limits = [worker["memory_limit"] for worker in workers if worker["memory_limit"]]
     return threads, min(limits, default=None), "the memory limit of the smallest worker"
+
+
+def worker_count(config: ClusterConfig) -> int:
+    """How many workers share the work; 1 is supposed of a cluster that is only known by its address."""
+    return 1 if isinstance(config, AddressClusterConfig) else config.workers
+
+
+def workers_of(executor: Executor) -> int:
+    """How many workers `executor` has now."""
+    return len(executor.client.scheduler_info(n_workers=-1)["workers"]) if isinstance(executor, DaskExecutor) else 1
 
 
 def threads_per_worker(config: ClusterConfig) -> int:

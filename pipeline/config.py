@@ -280,6 +280,7 @@ class Config(ApplyConfig):
         default_factory=FitConfig, description=f"a mapping with any of the keys {', '.join(FitConfig.model_fields)}"
     )
     normalize: Steps
+    hold_input: bool = Field(default=False, description="true or false")
 
     @model_validator(mode="after")
     def _manifest_apart(self) -> Self:

@@ -12,7 +12,8 @@ from typing import Any, Protocol, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.block import Block
+from pipeline.block import Block, tile
+from pipeline.source.held import HeldSource
 from pipeline.source.source import Source
 
 Result = TypeVar("Result")
@@ -63,6 +64,13 @@ class Executor(Protocol):
         """
         ...
 
+    def hold(self, source: Source, step: tuple[int, ...], advance: Advance) -> HeldSource:
+        """`source` read into the memory of whatever runs tasks here, in boxes of `step`; `advance` and errors as above.
+
+        It is let go of with what is returned.
+        """
+        ...
+
 
 class SerialExecutor:
     """One block after another in this thread."""
@@ -75,6 +83,13 @@ class SerialExecutor:
         advance: Advance,
     ) -> list[Result]:
         return [self._group(task, merge, blocks, advance) for blocks in groups]
+
+    def hold(self, source: Source, step: tuple[int, ...], advance: Advance) -> HeldSource:
+        held = {}
+        for block in tile(source.shape, step):
+            held[block] = read_to_hold(source, block)
+            advance(decoded_bytes(block, source.dtype))
+        return HeldSource(source, step, held)
 
     def _group(
         self,
@@ -95,6 +110,13 @@ class SerialExecutor:
 def run_block(task: BlockTask[Result], block: Block) -> Result:
     """Read `block` and run `task` on it."""
     return task(block, task.source.read(block))
+
+
+def read_to_hold(source: Source, block: Block) -> NDArray[Any]:
+    """The values of `block`, which nobody changes."""
+    values = source.read(block)
+    values.setflags(write=False)
+    return values
 
 
 def decoded_bytes(block: Block, dtype: np.dtype[Any]) -> int:

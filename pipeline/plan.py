@@ -17,6 +17,7 @@ from pipeline.block import Block, block_step, group_by_axes, tile, tile_count
 from pipeline.errors import ConfigError
 from pipeline.executor import MERGE_FAN_IN
 from pipeline.normalize.step import Step
+from pipeline.source.held import HeldSource
 from pipeline.source.lazy import LazySource
 from pipeline.source.source import Source
 from pipeline.statistics.covariance import covariance_bytes
@@ -36,6 +37,7 @@ SMALL_BLOCK_BYTES = 4 * 2**20
 BLOCKS_AT_LEAST = 16
 PROCESS_BYTES = 400 * 2**20
 UNITS_DECODED_AT_ONCE = 10
+HELD_SHARE = 0.6
 
 
 @dataclass(frozen=True)
@@ -74,13 +76,13 @@ class Phase:
     Parameters
     ----------
     name : str
-        `fit` or `apply`.
+        `read`, `fit` or `apply`.
     block_shape : tuple of int
         The largest block.
     blocks, tasks : int
         Tasks are the blocks and the merges of their summaries.
     bytes_read, bytes_written : int
-        Decoded bytes; a chunk that has to be read twice counts twice.
+        Decoded bytes; a chunk that has to be read twice counts twice, and what is held in memory is not read.
     peak_bytes_per_worker : int
         Predicted resident memory of a worker process.
     """
@@ -113,6 +115,11 @@ class Plan:
     threads_per_worker: int
 
     @property
+    def is_held(self) -> bool:
+        """Whether the input is read into memory first, and from there by every other phase."""
+        return any(phase.name == "read" for phase in self.phases)
+
+    @property
     def bytes_read(self) -> int:
         return sum(phase.bytes_read for phase in self.phases)
 
@@ -128,7 +135,7 @@ class Plan:
         """The plan as JSON types."""
         return {
             "fit_passes": len(self.passes),
-            "reads": len(self.phases),
+            "reads": 1 if self.is_held else len(self.phases),
             "blocks": sum(phase.blocks for phase in self.phases),
             "tasks": sum(phase.tasks for phase in self.phases),
             "bytes_read": self.bytes_read,
@@ -285,11 +292,15 @@ def whole_axes(steps: Sequence[Step], source: Source, each: Pass | None = None) 
 
 def fit_blocks(source: Source, whole: frozenset[int], block_bytes: int) -> Iterator[Block]:
     """The blocks of a fit pass: whole stored units, so that every chunk is read once."""
-    if isinstance(source, LazySource):
+    if isinstance(source, LazySource | HeldSource):
         return source.blocks(whole)
+    return tile(source.shape, read_step(source, whole, block_bytes))
+
+
+def read_step(source: Source, whole: frozenset[int], block_bytes: int) -> tuple[int, ...]:
+    """The box size, in whole stored units, in which a source is read; along the axes `whole` a box holds everything."""
     itemsize = source.dtype.itemsize
-    step = block_step(source.shape, source.read_unit, itemsize, _shared_out(source, itemsize, block_bytes), whole)
-    return tile(source.shape, step)
+    return block_step(source.shape, source.read_unit, itemsize, _shared_out(source, itemsize, block_bytes), whole)
 
 
 def apply_step(
@@ -343,8 +354,8 @@ def plan_fit(
     feature_axes = tuple(axis for axis, dim in enumerate(source.dims) if dim in each.per)
     trees = group_by_axes(blocks, feature_axes).values()
     at_once = threads_per_worker * (min(MERGE_FAN_IN, max(map(len, trees), default=1)) + 2)
-    merging = threads_per_worker * per_thread + _held_bytes(each, source, at_once * groups)
-    deriving = _held_bytes(each, source, groups) + DERIVING * summary_bytes(each, source)
+    merging = threads_per_worker * per_thread + _summaries_bytes(each, source, at_once * groups)
+    deriving = _summaries_bytes(each, source, groups) + DERIVING * summary_bytes(each, source)
     return Phase(
         name="fit",
         block_shape=largest,
@@ -378,7 +389,32 @@ def plan_apply(
     )
 
 
-def _held_bytes(each: Pass, source: Source, count: int) -> int:
+def plan_held(phases: Sequence[Phase], source: HeldSource, threads_per_worker: int, workers: int) -> tuple[Phase, ...]:
+    """`phases`, which read `source`, behind the one that brings it into the memory of all workers together."""
+    total_bytes = math.prod(source.shape) * source.dtype.itemsize
+    held_bytes = -(-total_bytes // workers)
+    elements = math.prod(min(width, size) for width, size in zip(source.step, source.shape, strict=True))
+    reading = threads_per_worker * (elements * source.dtype.itemsize + _unit_bytes(source, source.step))
+    blocks = tile_count(source.shape, source.step)
+    first = Phase(
+        name="read",
+        block_shape=source.step,
+        blocks=blocks,
+        tasks=blocks,
+        bytes_read=_elements_read(source, source.step) * source.dtype.itemsize,
+        bytes_written=0,
+        peak_bytes_per_worker=PROCESS_BYTES + held_bytes + reading,
+    )
+    behind = (replace(each, bytes_read=0, peak_bytes_per_worker=each.peak_bytes_per_worker + held_bytes) for each in phases)
+    return (first, *behind)
+
+
+def fits_held(phases: Sequence[Phase], limit_bytes: int | None) -> bool:
+    """Whether workers of `limit_bytes` have room for the input beside what they work on; not where that is unknown."""
+    return limit_bytes is not None and all(each.peak_bytes_per_worker <= HELD_SHARE * limit_bytes for each in phases)
+
+
+def _summaries_bytes(each: Pass, source: Source, count: int) -> int:
     """About how much memory so many summaries take that are held at once, of values that are not the same ones.
 
     Each value has a bucket of its own at most, in a summary, in the one it is being merged into and in what they become.

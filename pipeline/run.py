@@ -5,8 +5,9 @@ Not here: how any of it is done.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.apply import Write
-from pipeline.cluster import MACHINE_SHARED, connect, memory_per_worker, threads_per_worker
+from pipeline.block import tile_count
+from pipeline.cluster import (
+    MACHINE_SHARED,
+    connect,
+    memory_per_worker,
+    room_of,
+    threads_per_worker,
+    worker_count,
+    workers_of,
+)
 from pipeline.config import ApplyConfig, ApplyOutputConfig, Config, OutputConfig
 from pipeline.executor import Executor
 from pipeline.gather import EVERYTHING
@@ -36,17 +46,22 @@ from pipeline.passes import (
 )
 from pipeline.plan import (
     Pass,
+    Phase,
     Plan,
     apply_step,
+    fits_held,
     output_sizes,
     plan_apply,
     plan_fit,
+    plan_held,
     plan_passes,
+    read_step,
     require_memory,
     whole_axes,
 )
-from pipeline.progress import Reporter
+from pipeline.progress import Reporter, reporting
 from pipeline.sink.zarr_sink import ZarrSink, check_output, create_output, write_unit
+from pipeline.source.held import HeldSource
 from pipeline.source.zarr_source import ZarrSource
 from pipeline.versions import versions
 
@@ -101,6 +116,7 @@ def run_config(config: Config, reporter: Reporter, debug: bool = False) -> RunRe
     layout = _layout(config.output)
     check_output(prepared.source, config.output.store, prepared.job.output_dtype, **layout, kept=to_be_kept(prepared.job))
     with connect(config.cluster, debug) as executor:
+        prepared = hold_input(prepared, config, executor, reporter)
         fit_of_job = fit_before_writing(prepared, executor, reporter)
         kept = prepared.job.chain(fit_of_job[0][EVERYTHING]).kept
         with create_output(prepared.source, config.output.store, prepared.job.output_dtype, **layout, kept=kept) as sink:
@@ -141,18 +157,61 @@ def plan_config(config: Config) -> Plan:
         Where it would take more memory than this machine has, if it is to run here.
     """
     prepared = prepare(config)
-    source, job = prepared.source, prepared.job
-    job.require_seen()
-    threads = threads_per_worker(config.cluster)
+    prepared.job.require_seen()
+    threads, limit_bytes = threads_per_worker(config.cluster), memory_per_worker(config.cluster)
+    phases = _held_phases(prepared, config, threads, worker_count(config.cluster), limit_bytes)
     passes = () if prepared.on_the_way else prepared.passes
-    phases = [plan_fit(each, source, pass_blocks(job, each), threads, job.group_count * job.weight_count) for each in passes]
-    unit = write_unit(source, config.output.chunks, config.output.shards)
-    output_shape = tuple(output_sizes(job.steps, source).values())
-    shape = apply_step(source, unit, job.output_dtype, whole_axes(job.steps, source), job.block_bytes, output_shape)
-    phases.append(plan_apply(source, shape, job.output_dtype, threads, output_shape))
-    planned = Plan(passes, tuple(phases), threads)
-    require_memory(planned, memory_per_worker(config.cluster), MACHINE_SHARED)
+    planned = Plan(passes, phases or _phases(prepared, config, threads), threads)
+    require_memory(planned, limit_bytes, MACHINE_SHARED)
     return planned
+
+
+def _phases(prepared: Prepared, config: Config, threads: int) -> tuple[Phase, ...]:
+    """The figures of each fit pass and of the writing one."""
+    job, source = prepared.job, prepared.job.source
+    groups = job.group_count * job.weight_count
+    passes = () if prepared.on_the_way else prepared.passes
+    fits = (plan_fit(each, source, pass_blocks(job, each), threads, groups) for each in passes)
+    shape, output_shape = _written_step(prepared, config), tuple(output_sizes(job.steps, source).values())
+    return (*fits, plan_apply(source, shape, job.output_dtype, threads, output_shape))
+
+
+def _held_phases(
+    prepared: Prepared, config: Config, threads: int, workers: int, limit_bytes: int | None
+) -> tuple[Phase, ...] | None:
+    """The figures where the input is held in memory; None where that was not asked for, saves no read or does not fit."""
+    if not config.hold_input or prepared.on_the_way or not prepared.passes:
+        return None
+    held = HeldSource(prepared.source, _held_step(prepared), {})
+    phases = _phases(replace(prepared, job=replace(prepared.job, source=held)), config, threads)
+    phases = plan_held(phases, held, threads, workers)
+    return phases if fits_held(phases, limit_bytes) else None
+
+
+def _held_step(prepared: Prepared) -> tuple[int, ...]:
+    """The box size in which the input is held: such that most blocks of every phase lie in one box."""
+    job = prepared.job
+    return read_step(prepared.source, whole_axes(job.steps, prepared.source), job.block_bytes)
+
+
+def _written_step(prepared: Prepared, config: Config) -> tuple[int, ...]:
+    """The box size of the writing pass."""
+    source, job = prepared.source, prepared.job
+    unit = write_unit(source, config.output.chunks, config.output.shards)
+    whole = whole_axes(job.steps, source)
+    return apply_step(source, unit, job.output_dtype, whole, job.block_bytes, tuple(output_sizes(job.steps, source).values()))
+
+
+def hold_input(prepared: Prepared, config: Config, executor: Executor, reporter: Reporter) -> Prepared:
+    """`prepared` with its input in the memory of `executor`, where `config` asks for that and it fits."""
+    threads, limit_bytes, _ = room_of(executor)
+    if _held_phases(prepared, config, threads, workers_of(executor), limit_bytes) is None:
+        return prepared
+    source, step = prepared.source, _held_step(prepared)
+    total_bytes = math.prod(source.shape) * source.dtype.itemsize
+    with reporting(reporter, "read", total_bytes, tile_count(source.shape, step)) as advance:
+        held = executor.hold(source, step, advance)
+    return replace(prepared, job=replace(prepared.job, source=held))
 
 
 def to_be_kept(job: Job) -> dict[str, NDArray[np.intp]]:
@@ -184,7 +243,7 @@ def write_job(prepared: Prepared, fit_of_job: FitOfJob, sink: ZarrSink, executor
     job, on_the_way = prepared.job, prepared.on_the_way
     fitted, found, errors = fit_of_job
     gathering = gather_task(job, on_the_way, fitted) if on_the_way else None
-    task = Write(prepared.source, fitted_chain(job, fitted), sink, gathering)
+    task = Write(job.source, fitted_chain(job, fitted), sink, gathering)
     summaries = write_pass(task, job.block_bytes, executor, reporter)
     if on_the_way and summaries is not None:
         found = [statistics_found(job, on_the_way, summaries[EVERYTHING], fitted[EVERYTHING], len(job.steps))]
