@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from itertools import islice
+from itertools import islice, product
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -59,6 +59,13 @@ class ChunkGrid:
     def key_at(self, block: Block) -> str:
         """The key of the object that holds the first element of `block`."""
         return self.key(tuple(start // width for start, width in zip(block.start, self.unit, strict=True)))
+
+    def keys(self, block: Block) -> Iterator[str]:
+        """The keys of the objects that `block` touches, in C order."""
+        spans = zip(block.start, block.stop, self.unit, strict=True)
+        touched = (range(start // width, -(-stop // width)) for start, stop, width in spans)
+        encode, path = self.array.metadata.encode_chunk_key, self.array.path
+        return (join_path(path, encode(position)) for position in product(*touched))
 
     def present(self, store: Store) -> NDArray[np.bool_]:
         """Which objects are in the store, in C order: one listing of keys, no chunk is read.

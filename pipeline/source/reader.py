@@ -5,10 +5,9 @@ Not here: which blocks are read (`block.py`), and what the array is (`zarr_sourc
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import os
 from dataclasses import dataclass
 from functools import cached_property
-from pathlib import Path
 from threading import Lock
 from typing import Any, Literal, TypeAlias
 
@@ -96,14 +95,10 @@ class BlockReader:
 
     def _require_files(self, block: Block) -> None:
         """Raise MissingChunkError for the first stored object of `block` that is not there now; compiled code fills in."""
-        root = Path(store_name(self.store))
-        for key in self._keys(block):
-            if not (root / key).exists():
+        root = store_name(self.store)
+        for key in ChunkGrid(self.array).keys(block):
+            if not os.path.exists(f"{root}/{key}"):
                 raise MissingChunkError(key)
-
-    def _keys(self, block: Block) -> Iterator[str]:
-        grid = ChunkGrid(self.array)
-        return (grid.key_at(part) for part in overlapping(block, grid.unit))
 
     def _read(self, block: Block) -> NDArray[Any]:
         array, strict = self.array, self.missing_chunks == "error"
