@@ -62,8 +62,10 @@ class Write:
         return Written(1, self.gather(block, values) if self.gather else None)
 
     def _written(self, block: Block) -> Block:
-        """The block of the output: along a dim of which the output has a part, `block` holds everything."""
-        return Block(block.start, self.chain.output_shape(block.stop, self.source.dims))
+        """The block of the output: along a dim of which the output has a part, or nothing, `block` holds everything."""
+        starts = dict(zip(self.source.dims, block.start, strict=True))
+        stops = self.chain.output_sizes(dict(zip(self.source.dims, block.stop, strict=True)))
+        return Block(tuple(starts.get(dim, 0) for dim in stops), tuple(stops.values()))
 
 
 def write_blocks(task: Write, blocks: Iterable[Block], executor: Executor, advance: Advance) -> Written:

@@ -46,7 +46,7 @@ class Gather:
     summaries : tuple of str
         Which summaries, keys of `SUMMARIES`.
     per : tuple of str
-        The dims that are kept.
+        The dims that are kept, in the order in which the prefix leaves them.
     codes : ndarray of int32, shape (samples,), optional
         The group of each sample, `NOT_COUNTED` for one that is left out; where None, all are in group 0.
     overall : FittedChain, optional
@@ -66,19 +66,20 @@ class Gather:
 
     @property
     def feature_axes(self) -> tuple[int, ...]:
+        """The axes of the source along which blocks hold other features."""
         return tuple(axis for axis, dim in enumerate(self.source.dims) if dim in self.per)
 
     @property
     def feature_shape(self) -> tuple[int, ...]:
-        return self._sizes(tuple(self.source.shape[axis] for axis in self.feature_axes))
-
-    def _sizes(self, shape: tuple[int, ...]) -> tuple[int, ...]:
-        """`shape`, along the feature axes of the source, as the prefix leaves it."""
-        return self.prefix.output_shape(shape, tuple(self.source.dims[axis] for axis in self.feature_axes))
+        whole = Block((0,) * len(self.feature_axes), tuple(self.source.shape[axis] for axis in self.feature_axes))
+        return self.box(whole).shape
 
     def box(self, box: Block) -> Block:
-        """`box`, of the source's features, as the prefix leaves it: along a dim of which that keeps a part, blocks hold all."""
-        return Block(box.start, self._sizes(box.stop))
+        """`box`, of the source's features, as the prefix leaves it: along a dim that this changes, blocks hold everything."""
+        own = [self.source.dims[axis] for axis in self.feature_axes]
+        starts, stops = (dict(zip(own, ends, strict=True)) for ends in (box.start, box.stop))
+        left = self.prefix.output_sizes({**dict.fromkeys(self.source.dims, 0), **stops})
+        return Block(tuple(starts.get(dim, 0) for dim in self.per), tuple(left[dim] for dim in self.per))
 
     def __call__(self, block: Block, values: NDArray[Any]) -> Grouped:
         axis = self.source.dims.index(self.source.sample_dim)
@@ -97,16 +98,22 @@ class Gather:
         prefixed = self.prefix.select(part)(values) if self.prefix.steps else values
         for code, rows in rows_by_code(codes):
             own = None if weights is None else weights[rows]
-            found[code] = self._summarized(prefixed[(slice(None),) * axis + (rows,)], own)
+            found[code] = self._summarized(prefixed[(*self._before_samples, rows)], own)
         return found
 
+    @property
+    def _before_samples(self) -> tuple[slice, ...]:
+        """What picks everything along the axes before that of the samples, of what the prefix puts out."""
+        return (slice(None),) * self.prefix.output_dims.index(self.source.sample_dim)
+
     def _summarized(self, values: NDArray[Any], weights: NDArray[np.float64] | None) -> Summaries:
+        """The summaries of `values` that the prefix put out."""
+        axes = tuple(axis for axis, dim in enumerate(self.prefix.output_dims) if dim in self.per)
         if weights is None:
-            return summarize(self.summaries, values, self.feature_axes)
-        before = (slice(None),) * self.source.dims.index(self.source.sample_dim)
+            return summarize(self.summaries, values, axes)
         different, places = np.unique(weights, return_inverse=True)
         parts = {
-            float(different[place]): summarize(self.summaries, values[(*before, rows)], self.feature_axes)
+            float(different[place]): summarize(self.summaries, values[(*self._before_samples, rows)], axes)
             for place, rows in rows_by_code(places.astype(np.int32))
         }
         return {name: Weighted({weight: part[name] for weight, part in parts.items()}) for name in self.summaries}

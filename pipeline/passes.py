@@ -29,6 +29,7 @@ from pipeline.plan import (
     apply_step,
     fit_blocks,
     observed_stages,
+    output_sizes,
     plan_fit,
     require_memory,
     whole_axes,
@@ -192,7 +193,7 @@ def fitted_chain(job: Job, fitted: Fitted) -> FittedChain | GroupedChain:
 def statistics_found(job: Job, each: Pass, summaries: Summaries, fitted: Sequence[FittedStep], index: int) -> FittedStatistics:
     """The statistics of the values that reach step `index`, from the pass that serves it."""
     wanted = (job.steps[index].fitted_per or ()) if index < len(job.steps) else ()
-    per = tuple(dim for dim in job.source.dims if dim in wanted)
+    per = tuple(dim for dim in output_sizes(job.steps[:index], job.source) if dim in wanted)
     statistics = statistics_at(summaries, each.at, fitted[each.at : index], each.per, per, job.nan_policy)
     if job.nan_policy == "error":
         statistics.check()
@@ -204,7 +205,8 @@ def write_pass(task: Write, block_bytes: int, executor: Executor, reporter: Repo
     source = task.source
     whole = whole_axes([fitted.step for fitted in task.chain.steps], source)
     unit, dtype = task.sink.write_unit, task.chain.output_dtype
-    blocks = list(tile(source.shape, apply_step(source, unit, dtype, whole, block_bytes, task.sink.shape)))
+    output = task.chain.output_sizes(dict(zip(source.dims, source.shape, strict=True)))
+    blocks = list(tile(source.shape, apply_step(source, unit, dtype, whole, block_bytes, output)))
     total_bytes = sum(decoded_bytes(block, source.dtype) for block in blocks)
     with reporting(reporter, "apply", total_bytes, len(blocks)) as advance:
         return write_blocks(task, blocks, executor, advance).summaries

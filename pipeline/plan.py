@@ -6,7 +6,7 @@ Not here: doing it (`fitting.py`, `apply.py`).
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from itertools import pairwise
 from typing import Any
@@ -50,7 +50,7 @@ class Pass:
         The statistics are those of the values that reach this step; the steps before it run inside the read. Where what a
         step observes is summarized: the number after that step's, since its observer runs in its place.
     per : tuple of str
-        The dims that are kept, in the array's order.
+        The dims that are kept, in the order in which the steps before it leave them.
     summaries : tuple of str
         Which summaries are kept, keys of `SUMMARIES`.
     fits : tuple of int
@@ -58,7 +58,7 @@ class Pass:
     observes : str
         What the values are turned into before they are summarized, where the step that is fitted observes.
     sizes : tuple of (str, int)
-        The dims of which steps before it keep a part, with the size that is left.
+        The dims of which steps before it keep a part, or which they make, with their sizes.
     """
 
     at: int
@@ -170,27 +170,37 @@ def plan_passes(steps: Sequence[Step], source: Source, describe: bool = False) -
         found = _observing(steps, source, fitted[0]) or (_longest(steps, source, fitted),)
         fitted = [index for index in fitted if index not in found[-1].fits]
         passes.extend((*found, *_deviating(steps, source, found[-1])))
-    return tuple(replace(each, sizes=_resized(steps[: each.at], source)) for each in passes)
+    return tuple(passes)
+
+
+def _pass(
+    steps: Sequence[Step],
+    source: Source,
+    at: int,
+    per: Iterable[str],
+    summaries: tuple[str, ...],
+    fits: tuple[int, ...] = (),
+    observes: str = "",
+) -> Pass:
+    """The pass over what the first `at` of `steps` put out, with the dims `per` in their order."""
+    wanted, before = set(per), dict(zip(source.dims, source.shape, strict=True))
+    left = output_sizes(steps[:at], source)
+    sizes = tuple((dim, size) for dim, size in left.items() if before.get(dim) != size)
+    return Pass(at, tuple(dim for dim in left if dim in wanted), summaries, fits, observes, sizes)
 
 
 def _deviating(steps: Sequence[Step], source: Source, means: Pass) -> Iterator[Pass]:
     """The reads of |x − mean| for the steps that are fitted to that, once `means` has given the means."""
     for index in means.fits if means.summaries != ("histogram",) else ():
         if steps[index].needs_deviation:
-            yield Pass(index, _kept(source, steps[index].fitted_per or ()), DEVIATIONS, (index,))
-
-
-def _resized(steps: Sequence[Step], source: Source) -> tuple[tuple[str, int], ...]:
-    """The dims of which `steps` keep a part, and how many positions of them."""
-    sizes = output_sizes(steps, source)
-    return tuple((dim, sizes[dim]) for dim, size in zip(source.dims, source.shape, strict=True) if sizes[dim] != size)
+            yield _pass(steps, source, index, steps[index].fitted_per or (), DEVIATIONS, (index,))
 
 
 def output_sizes(steps: Sequence[Step], source: Source) -> dict[str, int]:
-    """The size of every dim of what `steps`, bound to `source`, put out."""
+    """The dims, in order, and sizes of what `steps`, bound to `source`, put out."""
     sizes = dict(zip(source.dims, source.shape, strict=True))
     for step in steps:
-        sizes = {dim: step.output_size(dim, size) for dim, size in sizes.items()}
+        sizes = step.output_sizes(sizes)
     return sizes
 
 
@@ -198,7 +208,7 @@ def _observing(steps: Sequence[Step], source: Source, index: int) -> tuple[Pass,
     """The passes for a step that observes, one for each stage that is fitted; none for any other step."""
     stages = observed_stages(steps[index])
     return tuple(
-        Pass(index + 1, _kept(source, stage.fitted_per or ()), _gathered(stage.needs), (index,), observer.summary)
+        _pass(steps, source, index + 1, stage.fitted_per or (), _gathered(stage.needs), (index,), observer.summary)
         for observer, stage in pairwise(stages)
     )
 
@@ -237,18 +247,10 @@ def _serving(steps: Sequence[Step], source: Source, fits: Sequence[int]) -> Pass
 
 def _base(steps: Sequence[Step], source: Source, first: int, per: Iterable[str], requires: frozenset[str]) -> Pass:
     wanted = set(per)
-    kept = _kept(source, wanted)
-    before = steps[:first]
-    derivable = all(step.elementwise and set(step.fitted_per or ()) <= wanted for step in before)
-    if derivable and requires <= FROM_HISTOGRAM and _histogram_bytes(source, kept) <= HISTOGRAM_BYTES_AT_MOST:
-        return Pass(0, kept, ("histogram",), ())
-    return Pass(first, kept, _gathered(requires), ())
-
-
-def _kept(source: Source, per: Iterable[str]) -> tuple[str, ...]:
-    """The dims `per` in the array's order."""
-    wanted = set(per)
-    return tuple(dim for dim in source.dims if dim in wanted)
+    derivable = all(step.elementwise and set(step.fitted_per or ()) <= wanted for step in steps[:first])
+    if derivable and requires <= FROM_HISTOGRAM and _histogram_bytes(source, wanted) <= HISTOGRAM_BYTES_AT_MOST:
+        return _pass(steps, source, 0, wanted, ("histogram",))
+    return _pass(steps, source, first, wanted, _gathered(requires))
 
 
 def _gathered(requires: frozenset[str]) -> tuple[str, ...]:
@@ -273,7 +275,7 @@ def _derives(step: Step, base: Pass) -> bool:
     return step.elementwise if base.summaries == ("histogram",) else step.is_affine
 
 
-def _histogram_bytes(source: Source, per: tuple[str, ...]) -> float:
+def _histogram_bytes(source: Source, per: Iterable[str]) -> float:
     bins = bin_count(source.dtype)
     return math.inf if bins is None else feature_count(source, per) * bins * COUNT_BYTES
 
@@ -309,17 +311,18 @@ def apply_step(
     output_dtype: np.dtype[Any],
     whole: frozenset[int],
     block_bytes: int,
-    output_shape: tuple[int, ...] | None = None,
+    output: Mapping[str, int] | None = None,
 ) -> tuple[int, ...]:
     """The box size of the writing pass: whole stored units of the output, and of the source as well where that fits.
 
     Where the two grids meet only in boxes larger than `block_bytes`, the output's alone decides, and a source chunk is
-    read by every block that it touches. Along a dim of which the output, of shape `output_shape`, has a part, a block holds
-    everything, and the output's units say nothing.
+    read by every block that it touches. Along a dim of which the output, whose dims and sizes are `output`, has a part or
+    nothing, a block holds everything, and the output's units say nothing.
     """
-    if output_shape is not None:
-        sizes = zip(source.shape, output_shape, source.read_unit, write_unit, strict=True)
-        write_unit = tuple(write if size == left else read for size, left, read, write in sizes)
+    if output is not None:
+        units = dict(zip(output, write_unit, strict=True))
+        own = zip(source.dims, source.shape, source.read_unit, strict=True)
+        write_unit = tuple(units[dim] if output.get(dim) == size else read for dim, size, read in own)
     shared = tuple(
         min(math.lcm(read, write), size) for read, write, size in zip(source.read_unit, write_unit, source.shape, strict=True)
     )
@@ -372,9 +375,9 @@ def plan_apply(
     block_shape: tuple[int, ...],
     output_dtype: np.dtype[Any],
     threads_per_worker: int,
-    output_shape: tuple[int, ...] | None = None,
+    output: Mapping[str, int] | None = None,
 ) -> Phase:
-    """The figures of the writing pass in boxes of `block_shape`; the output has the shape of `source` unless given."""
+    """The figures of the writing pass in boxes of `block_shape`; the output has the dims and sizes of `source` unless given."""
     blocks = tile_count(source.shape, block_shape)
     elements = math.prod(min(width, size) for width, size in zip(block_shape, source.shape, strict=True))
     per_thread = elements * (2 * source.dtype.itemsize + 2 * output_dtype.itemsize) + 2 * _unit_bytes(source, block_shape)
@@ -384,7 +387,7 @@ def plan_apply(
         blocks=blocks,
         tasks=blocks + merges(blocks),
         bytes_read=_elements_read(source, block_shape) * source.dtype.itemsize,
-        bytes_written=math.prod(output_shape or source.shape) * output_dtype.itemsize,
+        bytes_written=math.prod(source.shape if output is None else output.values()) * output_dtype.itemsize,
         peak_bytes_per_worker=PROCESS_BYTES + threads_per_worker * per_thread,
     )
 

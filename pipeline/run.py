@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from pipeline.apply import Write
 from pipeline.block import tile_count
@@ -33,6 +32,8 @@ from pipeline.inference import Manifest
 from pipeline.inference.stored import chain_for
 from pipeline.job import Job, config_job, open_config_source
 from pipeline.manifest import QUANTILE_ERROR, FittedStatistics, check_destination
+from pipeline.normalize.chain import FittedChain
+from pipeline.normalize.grouped import GroupedChain
 from pipeline.passes import (
     Errors,
     FitOfJob,
@@ -60,6 +61,7 @@ from pipeline.plan import (
     whole_axes,
 )
 from pipeline.progress import Reporter, reporting
+from pipeline.sink.extent import Extent
 from pipeline.sink.zarr_sink import ZarrSink, check_output, create_output, write_unit
 from pipeline.source.held import HeldSource
 from pipeline.source.zarr_source import ZarrSource
@@ -114,12 +116,12 @@ def run_config(config: Config, reporter: Reporter, debug: bool = False) -> RunRe
     prepared.job.require_seen()
     prepared.source.check()
     layout = _layout(config.output)
-    check_output(prepared.source, config.output.store, prepared.job.output_dtype, **layout, kept=to_be_kept(prepared.job))
+    check_output(prepared.source, config.output.store, prepared.job.output_dtype, **layout, extent=planned_extent(prepared.job))
     with connect(config.cluster, debug) as executor:
         prepared = hold_input(prepared, config, executor, reporter)
         fit_of_job = fit_before_writing(prepared, executor, reporter)
-        kept = prepared.job.chain(fit_of_job[0][EVERYTHING]).kept
-        with create_output(prepared.source, config.output.store, prepared.job.output_dtype, **layout, kept=kept) as sink:
+        extent = extent_of(prepared.job.chain(fit_of_job[0][EVERYTHING]), prepared.source)
+        with create_output(prepared.source, config.output.store, prepared.job.output_dtype, **layout, extent=extent) as sink:
             manifest = write_job(prepared, fit_of_job, sink, executor, reporter)
             sink.commit()
     manifest.save(config.output.manifest, overwrite=config.output.overwrite)
@@ -137,11 +139,11 @@ def apply_manifest(manifest: Manifest, config: ApplyConfig, reporter: Reporter, 
     source = open_config_source(config.source, config.source.dims or manifest.chain.dims)
     chain = chain_for(manifest, source)
     source.check()
-    layout = _layout(config.output)
-    check_output(source, config.output.store, chain.output_dtype, **layout, kept=chain.kept)
+    layout = {**_layout(config.output), "extent": extent_of(chain, source)}
+    check_output(source, config.output.store, chain.output_dtype, **layout)
     with (
         connect(config.cluster, debug) as executor,
-        create_output(source, config.output.store, chain.output_dtype, **layout, kept=chain.kept) as sink,
+        create_output(source, config.output.store, chain.output_dtype, **layout) as sink,
     ):
         write_pass(Write(source, chain, sink), config.block_bytes, executor, reporter)
         sink.commit()
@@ -172,8 +174,8 @@ def _phases(prepared: Prepared, config: Config, threads: int) -> tuple[Phase, ..
     groups = job.group_count * job.weight_count
     passes = () if prepared.on_the_way else prepared.passes
     fits = (plan_fit(each, source, pass_blocks(job, each), threads, groups) for each in passes)
-    shape, output_shape = _written_step(prepared, config), tuple(output_sizes(job.steps, source).values())
-    return (*fits, plan_apply(source, shape, job.output_dtype, threads, output_shape))
+    shape = _written_step(prepared, config)
+    return (*fits, plan_apply(source, shape, job.output_dtype, threads, planned_extent(job).sizes))
 
 
 def _held_phases(
@@ -196,10 +198,9 @@ def _held_step(prepared: Prepared) -> tuple[int, ...]:
 
 def _written_step(prepared: Prepared, config: Config) -> tuple[int, ...]:
     """The box size of the writing pass."""
-    source, job = prepared.source, prepared.job
-    unit = write_unit(source, config.output.chunks, config.output.shards)
-    whole = whole_axes(job.steps, source)
-    return apply_step(source, unit, job.output_dtype, whole, job.block_bytes, tuple(output_sizes(job.steps, source).values()))
+    source, job, extent = prepared.source, prepared.job, planned_extent(prepared.job)
+    unit = write_unit(source, config.output.chunks, config.output.shards, extent)
+    return apply_step(source, unit, job.output_dtype, whole_axes(job.steps, source), job.block_bytes, extent.sizes)
 
 
 def hold_input(prepared: Prepared, config: Config, executor: Executor, reporter: Reporter) -> Prepared:
@@ -214,11 +215,16 @@ def hold_input(prepared: Prepared, config: Config, executor: Executor, reporter:
     return replace(prepared, job=replace(prepared.job, source=held))
 
 
-def to_be_kept(job: Job) -> dict[str, NDArray[np.intp]]:
-    """As many positions as will be kept of each dim of which the output has a part, before it is known which they are."""
+def planned_extent(job: Job) -> Extent:
+    """The dims of the output, with as many positions as will be kept of each of which it has a part: any, not yet those."""
     sizes = output_sizes(job.steps, job.source)
-    dims = (step.selected_dim for step in job.steps)
-    return {dim: np.arange(sizes[dim]) for dim in dims if dim is not None}
+    selected = {step.selected_dim for step in job.steps}
+    return Extent(sizes, {dim: np.arange(sizes[dim]) for dim in job.source.dims if dim in selected and dim in sizes})
+
+
+def extent_of(chain: FittedChain | GroupedChain, source: ZarrSource) -> Extent:
+    """The dims of the output of `chain` for `source`."""
+    return Extent(chain.output_sizes(dict(zip(source.dims, source.shape, strict=True))), chain.kept)
 
 
 def refuse_existing_manifest(output: OutputConfig) -> None:

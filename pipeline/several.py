@@ -23,7 +23,7 @@ from pipeline.manifest import check_destination
 from pipeline.passes import write_pass
 from pipeline.plan import Plan
 from pipeline.progress import Reporter, SilentReporter
-from pipeline.run import Prepared, fit_before_writing, fit_job, plan_config, prepare, to_be_kept, write_job
+from pipeline.run import Prepared, extent_of, fit_before_writing, fit_job, plan_config, planned_extent, prepare, write_job
 from pipeline.sink.several import Part, arrays_cut, create_outputs
 from pipeline.sink.zarr_sink import check_output
 from pipeline.source.zarr_source import ZarrSource
@@ -134,7 +134,7 @@ def run_arrays(config: ArraysConfig, reporter: Reporter, debug: bool = False) ->
     parts = {}
     for name, each in prepared.items():
         given = config.arrays[name]
-        parts[name] = Part(each.source, each.job.output_dtype, given.chunks, given.shards, to_be_kept(each.job))
+        parts[name] = Part(each.source, each.job.output_dtype, planned_extent(each.job), given.chunks, given.shards)
     _check_output(parts, output)
     manifests = {}
     with connect(config.cluster, debug) as executor:
@@ -142,7 +142,8 @@ def run_arrays(config: ArraysConfig, reporter: Reporter, debug: bool = False) ->
         for name, each in prepared.items():
             with of_array(name):
                 fits[name] = fit_before_writing(each, executor, NamingReporter(reporter, name))
-            parts[name] = replace(parts[name], kept=each.job.chain(fits[name][0][EVERYTHING]).kept)
+            extent = extent_of(each.job.chain(fits[name][0][EVERYTHING]), each.source)
+            parts[name] = replace(parts[name], extent=extent)
         with create_outputs(parts, output.store, output.compressors, output.overwrite) as sinks:
             for name, each in prepared.items():
                 with of_array(name):
@@ -170,7 +171,7 @@ def apply_collection(collection: ManifestCollection, config: ApplyConfig, report
             sources[name] = _open(config.source, name, manifest.chain.dims)
             chains[name] = chain_for(manifest, sources[name])
             sources[name].check()
-    parts = {name: Part(source, chains[name].output_dtype, kept=chains[name].kept) for name, source in sources.items()}
+    parts = {name: Part(source, chains[name].output_dtype, extent_of(chains[name], source)) for name, source in sources.items()}
     _check_output(parts, output)
     with (
         connect(config.cluster, debug) as executor,
@@ -211,7 +212,7 @@ def _check_output(parts: Mapping[str, Part], output: ArraysOutputConfig | ApplyO
                 part.shards,
                 output.compressors,
                 output.overwrite,
-                part.kept,
+                part.extent,
             )
     arrays_cut(parts)
 

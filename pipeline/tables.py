@@ -120,10 +120,11 @@ def collection_tables(collection: ManifestCollection) -> dict[str, Table]:
 
 def _head(manifest: ManifestRecord) -> Table:
     content = manifest.to_json()
-    sizes = content["sizes"]
     table = _table("", "")
     table.add_row("digest", content["digest"])
-    table.add_row("dims", ", ".join(f"{dim} ({sizes[dim]:,})" if dim in sizes else dim for dim in content["dims"]))
+    table.add_row("dims", _sized(content["dims"], content["sizes"]))
+    if "output_dims" in content:
+        table.add_row("output dims", _sized(content["output_dims"], content["output_sizes"]))
     table.add_row("sample dim", content["sample_dim"])
     table.add_row("dtype", f"{content['input_dtype']} in, {content['output_dtype']} out")
     table.add_row("NaN", content["nan"])
@@ -133,6 +134,10 @@ def _head(manifest: ManifestRecord) -> Table:
     if isinstance(errors, dict) and errors:
         table.add_row("quantiles", ", ".join(f"{step}: {_error(value)}" for step, value in errors.items()))
     return table
+
+
+def _sized(dims: Sequence[str], sizes: Mapping[str, int]) -> str:
+    return ", ".join(f"{dim} ({sizes[dim]:,})" if dim in sizes else dim for dim in dims)
 
 
 def _error(relative: float) -> str:
@@ -186,8 +191,9 @@ def _feature_names(manifest: ManifestRecord, gathered: FittedStatistics, count: 
         return []
     if not gathered.per:
         return [""]
-    if len(gathered.per) == 1 and gathered.per[0] in manifest.labels:
-        return [str(label) for label in manifest.labels[gathered.per[0]].tolist()]
+    labels = manifest.labels_before(gathered.before_step)
+    if len(gathered.per) == 1 and gathered.per[0] in labels:
+        return [str(label) for label in labels[gathered.per[0]].tolist()]
     return [str(index) for index in range(count)]
 
 

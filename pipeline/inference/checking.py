@@ -17,6 +17,7 @@ from pipeline.dtypes import DTYPES, is_supported
 from pipeline.errors import InputMismatchError, ManifestError
 from pipeline.manifest import ManifestRecord, as_labels
 from pipeline.normalize.chain import FittedChain
+from pipeline.normalize.grouped import GroupedChain
 from pipeline.source.kinds import as_array, is_table
 
 _SHOWN_LABELS = 3
@@ -32,6 +33,11 @@ def as_plain(values: Any, manifest: ManifestRecord) -> Any:
             remedy="xarray.DataArray(table, dims=…) to match by label, table.to_numpy() to take them as they are",
         )
     return as_array(values, InputMismatchError)
+
+
+def dims_of(chain: FittedChain | GroupedChain, inverse: bool) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """The dims of what the chain, or its inverse, is given, and those of what it returns."""
+    return (chain.output_dims, chain.dims) if inverse else (chain.dims, chain.output_dims)
 
 
 def inverse_type(dtype: DTypeLike | None, chain: FittedChain) -> np.dtype[Any]:

@@ -163,6 +163,9 @@ def _assigned(dataset: Any, found: Mapping[str, Any]) -> Any:
     """`dataset` with the arrays `found`; where these have a part of a dim's positions, all of it is cut to that part."""
     for name, values in found.items():
         for dim in values.dims:
+            if dim not in dataset[name].dims:
+                _check_new_dim(dataset, found, name, dim)
+                continue
             if values.sizes[dim] == dataset.sizes[dim]:
                 continue
             others = [other for other, array in found.items() if dim in array.dims and array.sizes[dim] != values.sizes[dim]]
@@ -175,6 +178,23 @@ def _assigned(dataset: Any, found: Mapping[str, Any]) -> Any:
                 )
             dataset = dataset.isel({dim: dataset.indexes[dim].get_indexer(values.indexes[dim])})
     return dataset.assign(found)
+
+
+def _check_new_dim(dataset: Any, found: Mapping[str, Any], name: str, dim: Any) -> None:
+    """Raise InputMismatchError where a dim that array `name` has only now is of another size in the dataset or the others."""
+    size = found[name].sizes[dim]
+    sizes = {
+        "the dataset": dataset.sizes.get(dim, size),
+        **{other: array.sizes.get(dim, size) for other, array in found.items()},
+    }
+    others = [f"{each} in {other}" for other, each in sizes.items() if each != size]
+    if others:
+        raise InputMismatchError(
+            f"another number of components along {dim}",
+            where=f"array {name}",
+            found=f"{size}, and {', '.join(others)}",
+            remedy=f"take the manifests one by one, collection[{name!r}], or fit with another component_dim",
+        )
 
 
 def load_manifest(path: str | os.PathLike[str]) -> Manifest | ManifestCollection:

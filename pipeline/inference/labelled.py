@@ -5,6 +5,7 @@ Not here: the transformation, which is that of every array. Imported only when a
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -12,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.errors import InputMismatchError
-from pipeline.inference.checking import check_names, positions
+from pipeline.inference.checking import check_names, dims_of, positions
 from pipeline.source.kinds import is_dask
 
 if TYPE_CHECKING:
@@ -42,30 +43,47 @@ def apply_by_name(manifest: Manifest, values: xarray.DataArray, by: Any, inverse
 
     The values are brought into the manifest's order of dims, and along whole-vector dims into the fitted order of labels, so
     that sums over features round as they did in the batch job; the result is brought back. Along a dim of which the chain keeps
-    a part, the result has that part of the data, in the data's order, with its coordinates.
+    a part, the result has that part of the data, in the data's order, with its coordinates. A dim that the chain makes has no
+    coordinates; the inverse gives the dims in whose place it is the fitted labels.
     """
-    chain = manifest.chain
-    check_names(values.dims, chain.dims, chain.sample_dim)
-    match = match_labels(manifest, values)
-    order = [dim for dim in chain.dims if dim in values.dims]
-    variable = values.variable.transpose(*order).isel(match.sorting)
+    from xarray import Variable
+
+    chain, forward = manifest.chain, inverse is None
+    given, left = dims_of(chain, not forward)
+    check_names(values.dims, given, chain.sample_dim)
+    sizes, known = (manifest.sizes, manifest.labels) if forward else (manifest.output_sizes, manifest.output_labels)
+    match = match_labels(known, values, chain.whole_dims)
+    variable = values.variable.transpose(*(dim for dim in given if dim in values.dims)).isel(match.sorting)
     data = variable.data
     if not isinstance(data, np.ndarray) and not is_dask(data):
         raise InputMismatchError(
             "the DataArray holds no NumPy or Dask array", found=type(data).__name__, remedy="values.as_numpy()"
         )
-    sizes = {dim: len(match.picked[dim]) if dim in match.picked else size for dim, size in manifest.sizes.items()}
+    sizes = {**sizes, **{dim: len(places) for dim, places in match.picked.items()}}
     labels = sample_labels(manifest, values) if by is None else by
-    kept = manifest.chain.kept
     normalized = manifest.apply_by_position(data, labels, match.picked, sizes, inverse)
-    result = variable.isel(kept).copy(deep=False, data=normalized)
+    kept = chain.kept
     places = {dim: at[kept[dim]] if dim in kept else at for dim, at in match.sorting.items()}
-    back = {dim: np.argsort(at) for dim, at in places.items()}
-    restored = result.isel(back).transpose(*values.dims)
-    left = {dim: np.sort(places.get(dim, at)) for dim, at in kept.items()}
-    labelled = values.isel(left).copy(deep=False, data=restored.data)
-    labelled.encoding = {}
-    return labelled
+    result = Variable([dim for dim in left if dim in values.dims or dim not in given], normalized)
+    back = {dim: np.argsort(at) for dim, at in places.items() if dim in result.dims}
+    named = dict.fromkeys(map(str, values.dims), 0)
+    wanted = chain.output_sizes(named) if forward else chain.input_sizes(named)
+    part = {dim: np.sort(places.get(dim, at)) for dim, at in kept.items()}
+    return _labelled(values.isel(part), result.isel(back).transpose(*wanted), manifest.labels)
+
+
+def _labelled(values: xarray.DataArray, result: xarray.Variable, labels: Mapping[str, NDArray[Any]]) -> xarray.DataArray:
+    """`values` with the data and dims of `result`; along dims that they have not the fitted `labels`."""
+    from xarray import DataArray
+
+    gone, new = set(values.dims) - set(result.dims), [dim for dim in result.dims if dim not in values.dims]
+    if not gone and not new:
+        labelled = values.copy(deep=False, data=result.data)
+        labelled.encoding = {}
+        return labelled
+    left = values.drop_vars([name for name, each in values.coords.items() if gone.intersection(each.dims)])
+    named = DataArray(result.data, left.coords, result.dims, name=values.name, attrs=values.attrs)
+    return named.assign_coords({dim: labels[str(dim)] for dim in new if dim in labels})
 
 
 def sample_labels(manifest: Manifest, values: xarray.DataArray) -> NDArray[Any] | None:
@@ -85,11 +103,10 @@ def sample_labels(manifest: Manifest, values: xarray.DataArray) -> NDArray[Any] 
     return labels
 
 
-def match_labels(manifest: Manifest, values: xarray.DataArray) -> Match:
-    """How the labels of `values` go with the manifest's; raises InputMismatchError where they do not."""
+def match_labels(known: Mapping[str, NDArray[Any]], values: xarray.DataArray, whole_dims: frozenset[str]) -> Match:
+    """How the labels of `values` go with those that the manifest knows; raises InputMismatchError where they do not."""
     match = Match()
-    whole_dims = manifest.chain.whole_dims
-    for dim, fitted in manifest.labels.items():
+    for dim, fitted in known.items():
         if dim not in values.coords:
             continue
         places = positions(fitted, values.coords[dim].to_numpy(), dim)

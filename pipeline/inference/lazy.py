@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.errors import InputMismatchError
+from pipeline.inference.checking import dims_of
 from pipeline.normalize.chain import FittedChain
 from pipeline.normalize.grouped import GroupedChain
 
@@ -27,7 +28,8 @@ def apply_lazily(
     Parameters
     ----------
     values : dask.array.Array
-        Its axes are `chain.dims`. Chunk sizes along the sample dim may be unknown.
+        Its axes are the dims of the chain, or for the inverse those of its output. Chunk sizes along the sample dim may be
+        unknown.
     chain : FittedChain or GroupedChain
         Sent to a worker once, not once a block.
     inverse : numpy.dtype, optional
@@ -39,28 +41,32 @@ def apply_lazily(
     from dask.base import tokenize
     from dask.delayed import delayed
 
-    whole = {chain.dims.index(dim): -1 for dim in chain.whole_dims}
+    given, left = dims_of(chain, inverse is not None)
+    whole = {axis: -1 for axis, dim in enumerate(given) if dim in chain.whole_dims or dim not in chain.dims}
     if whole:
         values = values.rechunk(whole)
     fitted = {dim for step in chain.steps for dim in step.per}
     grouped = isinstance(chain, GroupedChain) and chain.codes.ndim > 0
     fitted.update({chain.sample_dim} if grouped else ())
-    starts = {dim: _starts(values.chunks[axis], dim) for axis, dim in enumerate(chain.dims) if dim in fitted}
+    starts = {dim: _starts(values.chunks[axis], dim) for axis, dim in enumerate(given) if dim in fitted}
     own = (chain.codes, chain.selections) if isinstance(chain, GroupedChain) else ()
     token = tokenize(values.name, digest, [dict(step.parameters) for step in chain.steps], own, str(inverse))
     dtype = chain.output_dtype if inverse is None else inverse
-    sizes = {chain.dims.index(dim): (len(positions),) for dim, positions in chain.kept.items()}
-    chunks = tuple(sizes.get(axis, own_chunks) for axis, own_chunks in enumerate(values.chunks))
+    own_sizes, own_chunks = (dict(zip(given, each, strict=True)) for each in (values.shape, values.chunks))
+    sizes = chain.output_sizes(own_sizes) if inverse is None else chain.input_sizes(own_sizes)
+    chunks = tuple(own_chunks[dim] if dim in given and dim not in chain.kept else (sizes[dim],) for dim in left)
     lazy: dask.array.Array = map_blocks(
         _apply_block,
         values,
         chain=delayed(chain, name=f"chain-{token}", traverse=False),
         inverse=inverse,
         starts=starts,
+        drop_axis=[axis for axis, dim in enumerate(given) if dim not in left],
+        new_axis=[axis for axis, dim in enumerate(left) if dim not in given],
         name=f"{'transform' if inverse is None else 'inverse-transform'}-{token}",
         dtype=dtype,
-        chunks=chunks if sizes else None,
-        meta=np.empty((0,) * values.ndim, dtype=dtype),
+        chunks=chunks,
+        meta=np.empty((0,) * len(left), dtype=dtype),
     )
     return lazy
 
@@ -73,11 +79,12 @@ def _apply_block(
     block_id: tuple[int, ...] = (),
 ) -> NDArray[Any]:
     """One block, by the part of the chain whose features it holds."""
+    given, left = dims_of(chain, inverse is not None)
     indexers = {}
-    for axis, dim in enumerate(chain.dims):
+    for axis, dim in enumerate(left):
         if dim in starts and len(starts[dim]) > 1:
             start = starts[dim][block_id[axis]]
-            indexers[dim] = slice(start, start + values.shape[axis])
+            indexers[dim] = slice(start, start + values.shape[given.index(dim)])
     part = chain.select(indexers) if indexers else chain
     return part(values) if inverse is None else part.inverse(values, dtype=inverse)
 

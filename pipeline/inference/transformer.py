@@ -7,14 +7,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import cached_property
 from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, DTypeLike, NDArray
 
 from pipeline.inference import folding
-from pipeline.inference.checking import as_plain, check_dtype, check_sizes, inverse_type
+from pipeline.inference.checking import as_plain, check_dtype, check_sizes, dims_of, inverse_type
 from pipeline.inference.grouped import chain_by
 from pipeline.manifest import ManifestRecord
 from pipeline.normalize.step import Indexer
@@ -65,7 +64,7 @@ class Manifest(ManifestRecord):
         Returns
         -------
         ndarray, xarray.DataArray or dask.array.Array
-            Of the same shape and kind, of the chain's output dtype.
+            Of the same kind, of the chain's output dtype; of the same shape, unless a step keeps a part of a dim or makes one.
 
         Raises
         ------
@@ -80,6 +79,8 @@ class Manifest(ManifestRecord):
     def inverse_transform(self, values: Any, dtype: DTypeLike | None = None, by: Any = None) -> Any:
         """What `transform` was given, from what it returned, within the resolution of the dtypes.
 
+        Where `whiten` kept some of the components it is what was kept: the projection onto these.
+
         Parameters
         ----------
         values : array_like, xarray.DataArray or dask.array.Array
@@ -92,7 +93,7 @@ class Manifest(ManifestRecord):
         Returns
         -------
         ndarray, xarray.DataArray or dask.array.Array
-            Of the same shape and kind; rounded where `dtype` is an integer type.
+            Of the same kind, and of the shape of what was transformed; rounded where `dtype` is an integer type.
 
         Raises
         ------
@@ -186,7 +187,7 @@ class Manifest(ManifestRecord):
             from pipeline.inference.labelled import apply_by_name
 
             return apply_by_name(self, values, by, inverse)
-        return self.apply_by_position(values, by, {}, self.sizes, inverse)
+        return self.apply_by_position(values, by, {}, self.sizes if inverse is None else self.output_sizes, inverse)
 
     def apply_by_position(
         self,
@@ -197,14 +198,15 @@ class Manifest(ManifestRecord):
         inverse: np.dtype[Any] | None,
     ) -> Any:
         """This manifest's chain for the features `picked`, whose sizes are `sizes`, applied to a NumPy or Dask array whose axes
-        are the chain's dims; inverted into the dtype `inverse` where that is given."""
+        are the chain's dims; or its inverse into the dtype `inverse`, to an array whose axes are those of its output."""
         values = as_plain(values, self)
         check_dtype(values.dtype, self, inverse is not None)
-        axis, dims = self._sample_axis, self.chain.dims
-        single = values.ndim == len(dims) - 1
+        given, left = dims_of(self.chain, inverse is not None)
+        axis = given.index(self.chain.sample_dim)
+        single = values.ndim == len(given) - 1
         if single:
             values = values[(slice(None),) * axis + (None, ...)]
-        check_sizes(values.shape, dims, sizes, single)
+        check_sizes(values.shape, given, sizes, single)
         chain = chain_by(self, by, values.shape[axis])
         chain = chain.select(picked) if picked else chain
         result: Any
@@ -214,8 +216,4 @@ class Manifest(ManifestRecord):
             from pipeline.inference.lazy import apply_lazily
 
             result = apply_lazily(values, chain, inverse, self.digest)
-        return result[(slice(None),) * axis + (0, ...)] if single else result
-
-    @cached_property
-    def _sample_axis(self) -> int:
-        return self.chain.dims.index(self.chain.sample_dim)
+        return result[(slice(None),) * left.index(self.chain.sample_dim) + (0, ...)] if single else result

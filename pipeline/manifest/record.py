@@ -175,7 +175,7 @@ class ManifestRecord:
             than 64 values; `statistics`: those of the first gathering, keys as `scipy.stats.describe` and the counts, None for
             what is unavailable, and `{}` where nothing was gathered because no step needed it; `unavailable`: the reasons;
             `before_step` and `per` of these statistics (None where there are none); `nan`, `dims`, `sample_dim`, `sizes`,
-            `labels` (where a step keeps a part of a dim also `output_sizes` and `output_labels`),
+            `labels` (where a step keeps a part of a dim or makes one also `output_dims`, `output_sizes` and `output_labels`),
             `input_dtype`, `output_dtype`, `groups` (None, or `by`, `unseen` and `labels`), `provenance`.
         """
         first = self.statistics[0] if self.statistics else None
@@ -199,34 +199,35 @@ class ManifestRecord:
         }
 
     def _output_json(self) -> dict[str, Any]:
-        if not self.chain.kept:
+        dims = self.chain.output_dims
+        if not self.chain.kept and dims == self.chain.dims:
             return {}
         labels = {dim: _shown(labels.tolist()) for dim, labels in self.output_labels.items()}
-        return {"output_sizes": self.output_sizes, "output_labels": labels}
+        return {"output_dims": list(dims), "output_sizes": self.output_sizes, "output_labels": labels}
 
     def sizes_before(self, index: int, sizes: Mapping[str, int] | None = None) -> dict[str, int]:
-        """The sizes of what reaches step `index`; steps before it that keep a part of a dim make them smaller."""
+        """The sizes of what reaches step `index`, along dims that are needed or that the steps before it make."""
         left = dict(self.sizes if sizes is None else sizes)
         for step in self.chain.steps[:index]:
-            left = {dim: step.output_size(dim, size) for dim, size in left.items()}
+            left = step.output_sizes(left)
         return left
 
     def labels_before(self, index: int) -> dict[str, NDArray[Any]]:
-        """The labels of what reaches step `index`."""
+        """The labels of what reaches step `index`; dims that a step makes have none."""
         left = dict(self.labels)
         for step in self.chain.steps[:index]:
-            kept = {dim: step.keeps(dim) for dim in left}
-            left = {dim: labels if (mask := kept[dim]) is None else labels[mask] for dim, labels in left.items()}
+            kept = {dim: step.keeps(dim) for dim in step.output_sizes(dict.fromkeys(left, 0)) if dim in left}
+            left = {dim: left[dim] if mask is None else left[dim][mask] for dim, mask in kept.items()}
         return left
 
     @property
     def output_labels(self) -> dict[str, NDArray[Any]]:
-        """The labels of the output: those of the input, along dims of which a step keeps a part the ones that are left."""
+        """The labels of the output: those of the input that are left, along the dims that are left."""
         return self.labels_before(len(self.chain.steps))
 
     @property
     def output_sizes(self) -> dict[str, int]:
-        """The sizes of the output along the dims of `sizes`."""
+        """The sizes of the output along the dims of `sizes` that are left, and along those that a step makes."""
         return self.sizes_before(len(self.chain.steps))
 
     def _check_dims(self, sizes: Mapping[str, int], labels: Mapping[str, NDArray[Any]]) -> None:

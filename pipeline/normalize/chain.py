@@ -24,6 +24,7 @@ from pipeline.normalize.step import FittedStep, Floats, Indexer, Input, Step
 __all__ = ["PIECE_BYTES", "FittedChain", "bind_chain", "parse_chain", "run_inverse", "run_steps"]
 
 PIECE_BYTES = 2**20
+UNKNOWN = -1
 
 Scratch: TypeAlias = Sequence[Floats]
 Function: TypeAlias = Callable[[Floats, tuple[str, ...], Floats | None], Floats]
@@ -43,11 +44,23 @@ def bind_chain(steps: Iterable[Step], given: Input) -> tuple[Step, ...]:
             bound.append(step.bind(given))
         except ConfigError as error:
             raise located(error, index) from None
-        dim = bound[-1].selected_dim
-        sizes = {name: bound[-1].output_size(name, size) for name, size in given.sizes.items()}
-        selected = given.selected if dim is None else given.selected | {dim}
-        given = replace(given, dtype=np.dtype(np.float64), sizes=sizes, selected=selected)
+        given = _after(bound[-1], given)
     return tuple(bound)
+
+
+def _after(step: Step, given: Input) -> Input:
+    """What the step after `step`, which is bound to `given`, is told."""
+    sizes = step.output_sizes({dim: given.sizes.get(dim, UNKNOWN) for dim in given.dims})
+    selected = {dim for dim in given.dims if dim == step.selected_dim or dim not in sizes}
+    labels_of = given.labels_of
+    return replace(
+        given,
+        dims=tuple(sizes),
+        dtype=np.dtype(np.float64),
+        sizes={dim: size for dim, size in sizes.items() if size != UNKNOWN},
+        labels_of=labels_of and (lambda dim: labels_of(dim) if dim in given.dims else None),
+        selected=given.selected | selected,
+    )
 
 
 def run_steps(
@@ -79,15 +92,17 @@ def run_steps(
     """
     with np.errstate(over="raise", under="ignore", invalid="ignore"):
         for index, step in enumerate(steps, first):
-            values = _called(step, values, dims, scratch, index, step)
+            left = tuple(step.output_sizes(dict.fromkeys(dims, 0)))
+            values, dims = _called(step, values, dims, scratch, index, step), left
     return values
 
 
 def run_inverse(steps: Sequence[FittedStep], values: Floats, dims: tuple[str, ...], scratch: Scratch = ()) -> Floats:
-    """What `run_steps` was given, from what it returned, but for rounding."""
+    """What `run_steps` was given, from what it returned, but for rounding; `dims` are those of its result."""
     with np.errstate(over="raise", under="ignore", invalid="ignore"):
         for index in reversed(range(len(steps))):
-            values = _called(steps[index].inverse, values, dims, scratch, index, steps[index])
+            left = tuple(steps[index].input_sizes(dict.fromkeys(dims, 0)))
+            values, dims = _called(steps[index].inverse, values, dims, scratch, index, steps[index]), left
     return values
 
 
@@ -96,8 +111,8 @@ def _called(
 ) -> Floats:
     """What `function` makes of `values`; its errors say that it is step number `index`."""
     out = next((room for room in scratch if not np.may_share_memory(room, values)), None)
-    if out is not None and out.shape != values.shape:  # a step before kept a part of the features
-        out = out.reshape(-1)[: values.size].reshape(values.shape)
+    if out is not None and out.shape != values.shape:  # a step before changed the size
+        out = out.reshape(-1)[: values.size].reshape(values.shape) if out.size >= values.size else None
     try:
         return function(values, dims, out)
     except FloatingPointError:
@@ -158,7 +173,7 @@ class FittedChain:
         Returns
         -------
         ndarray of output_dtype
-            New, C-contiguous, with the same order of axes and of the same shape but for the dims in `kept`.
+            New, C-contiguous; its axes and their sizes are those of `output_sizes`.
 
         Raises
         ------
@@ -167,7 +182,9 @@ class FittedChain:
         DataError
             Where a step refuses a value, or a finite value overflows float64 or does not fit the output dtype.
         """
-        return self._in_pieces(run_steps, self.steps, values, dims, self.output_dtype)
+        values = np.asarray(values)
+        sizes = self._checked_sizes(values, dims, self.dims, self.sizes)
+        return self._in_pieces(run_steps, values, sizes, self.output_sizes(sizes), self.output_dtype)
 
     def inverse(
         self, values: NDArray[Any], dims: tuple[str, ...] | None = None, dtype: DTypeLike | None = None
@@ -178,7 +195,7 @@ class FittedChain:
         ----------
         values : ndarray of a real dtype
         dims : tuple of str, optional
-            As for a call.
+            As for a call, of `output_dims`.
         dtype : dtype, optional
             Of the result; by default the chain's input dtype. Integers are rounded to the nearest.
 
@@ -193,7 +210,12 @@ class FittedChain:
         result = self.input_dtype.newbyteorder("=") if dtype is None else np.dtype(dtype)
         if not is_supported(result):
             raise InputMismatchError("not a type that values can be returned in", found=result, expected="a real dtype")
-        return self._in_pieces(run_inverse, self.steps, values, dims, result, remedy="ask for dtype float64")
+        values = np.asarray(values)
+        sizes = self._checked_sizes(values, dims, self.output_dims, self.output_sizes(self.sizes))
+        left = self.input_sizes(sizes)
+        inverted = self._in_pieces(run_inverse, values, sizes, left, result, remedy="ask for dtype float64")
+        order = self.dims if dims is None else left
+        return np.ascontiguousarray(inverted.transpose([tuple(left).index(dim) for dim in order if dim in left]))
 
     def check_invertible(self) -> None:
         """Raise NotInvertibleError where a step has no inverse; names every such step and its reason."""
@@ -213,7 +235,12 @@ class FittedChain:
     @cached_property
     def whole_dims(self) -> frozenset[str]:
         """The dims of which a call must see everything at once."""
-        return frozenset(dim for step in self.steps for dim in step.whole_dims)
+        return frozenset(dim for step in self.steps for dim in step.whole_dims if dim in self.dims)
+
+    @cached_property
+    def output_dims(self) -> tuple[str, ...]:
+        """The dims of the output, in order: those of the input, unless a step puts others in their place."""
+        return tuple(self.output_sizes(dict.fromkeys(self.dims, 0)))
 
     @cached_property
     def sizes(self) -> dict[str, int]:
@@ -232,8 +259,8 @@ class FittedChain:
                     first.setdefault(dim, size)
                     if sizes.setdefault(dim, size) != size:
                         raise ManifestError("steps of different sizes", where=dim, found=f"{sizes[dim]} and {size}")
-            sizes = {dim: step.output_size(dim, size) for dim, size in sizes.items()}
-        return first
+            sizes = step.output_sizes(sizes)
+        return {dim: size for dim, size in first.items() if dim in self.dims}
 
     @cached_property
     def kept(self) -> dict[str, NDArray[np.intp]]:
@@ -242,17 +269,21 @@ class FittedChain:
         for step in self.steps:
             dim = step.step.selected_dim
             mask = None if dim is None else step.keeps(dim)
-            if dim is not None and mask is not None:
+            if dim in self.output_dims and dim in self.dims and mask is not None:
                 kept[dim] = np.flatnonzero(mask)
         return kept
 
-    def output_size(self, dim: str, size: int) -> int:
-        """The size of the output along `dim`, where that of the input is `size`."""
-        return len(self.kept[dim]) if dim in self.kept else size
+    def output_sizes(self, sizes: Mapping[str, int]) -> dict[str, int]:
+        """The dims, in order, and sizes of the output for an input whose dims and sizes are `sizes`."""
+        for step in self.steps:
+            sizes = step.output_sizes(sizes)
+        return dict(sizes)
 
-    def output_shape(self, shape: tuple[int, ...], dims: tuple[str, ...]) -> tuple[int, ...]:
-        """The shape of the output for an input of `shape` with the axes `dims`."""
-        return tuple(self.output_size(dim, size) for dim, size in zip(dims, shape, strict=True))
+    def input_sizes(self, sizes: Mapping[str, int]) -> dict[str, int]:
+        """The dims, in order, and sizes of what the inverse returns for values whose dims and sizes are `sizes`."""
+        for step in reversed(self.steps):
+            sizes = step.input_sizes(sizes)
+        return dict(sizes)
 
     def select(self, indexers: Mapping[str, Indexer]) -> FittedChain:
         """The same function for a part of the features: each indexer picks along one dim; other dims are ignored."""
@@ -266,51 +297,55 @@ class FittedChain:
     def _in_pieces(
         self,
         run: Callable[..., Floats],
-        steps: tuple[FittedStep, ...],
         values: NDArray[Any],
-        dims: tuple[str, ...] | None,
+        sizes: Mapping[str, int],
+        left: Mapping[str, int],
         dtype: np.dtype[Any],
         remedy: str | None = None,
     ) -> NDArray[Any]:
-        values = np.asarray(values)
-        dims = self._checked_dims(values, dims)
-        output = np.empty(self.output_shape(values.shape, dims), dtype)
+        """What `run` makes of `values`, whose dims and sizes are `sizes`: an array of the dims and sizes `left`."""
+        output = np.empty(tuple(left.values()), dtype)
+        dims = tuple(sizes)
         if values.size * 8 <= PIECE_BYTES:
-            cast_into(run(steps, _as_float64(values), dims), output, remedy)
+            cast_into(run(self.steps, _as_float64(values), dims), output, remedy)
             return output
         rooms: list[Floats] = []
         for piece in self._pieces(values.shape, dims):
             rooms = rooms or [np.empty(piece.size), np.empty(piece.size)]
             scratch = [room[: piece.size].reshape(piece.shape) for room in rooms]
-            part = {dim: piece.slices[axis] for axis, dim in enumerate(dims) if piece.shape[axis] < values.shape[axis]}
+            part = {dim: own for dim, own in zip(dims, piece.slices, strict=True) if own != slice(0, sizes[dim])}
             converted = _as_float64(values[piece.slices], scratch[0])
-            cast_into(run(_selected(steps, part), converted, dims, scratch), output[piece.slices], remedy)
+            place = tuple(part.get(dim, slice(None)) for dim in left)
+            cast_into(run(_selected(self.steps, part), converted, dims, scratch), output[place], remedy)
         return output
 
     def _pieces(self, shape: tuple[int, ...], dims: tuple[str, ...]) -> Iterable[Block]:
-        whole = frozenset(axis for axis, dim in enumerate(dims) if dim in self.whole_dims)
+        whole = frozenset(axis for axis, dim in enumerate(dims) if dim in self.whole_dims or dim not in self.dims)
         return tile(shape, block_step(shape, (1,) * len(shape), 8, PIECE_BYTES, whole))
 
-    def _checked_dims(self, values: NDArray[Any], dims: tuple[str, ...] | None) -> tuple[str, ...]:
-        """The names of the axes of `values`; InputMismatchError where these or the values do not fit."""
+    def _checked_sizes(
+        self, values: NDArray[Any], dims: tuple[str, ...] | None, known: tuple[str, ...], fitted: Mapping[str, int]
+    ) -> dict[str, int]:
+        """The axes of `values`, all of them `known`, with their sizes; InputMismatchError where they do not fit."""
         if not is_supported(values.dtype):
             raise InputMismatchError(
                 "not real numbers", found=f"dtype {values.dtype}", expected="booleans, integers or floats to 64 bits"
             )
         if dims is None:
-            single = values.ndim == len(self.dims) - 1
-            dims = tuple(dim for dim in self.dims if not (single and dim == self.sample_dim))
-        needed = self.whole_dims.union(self.sizes)
-        if len(dims) != values.ndim or len(set(dims)) < len(dims) or not needed <= set(dims) <= set(self.dims):
+            single = values.ndim == len(known) - 1
+            dims = tuple(dim for dim in known if not (single and dim == self.sample_dim))
+        needed = {dim for dim in known if dim in self.whole_dims or dim in fitted}
+        if len(dims) != values.ndim or len(set(dims)) < len(dims) or not needed <= set(dims) <= set(known):
             raise InputMismatchError(
                 "other dims than the chain was fitted for",
                 found=f"{values.ndim} axes, dims {list(dims)}",
-                expected=f"dims {list(self.dims)}, or those without {self.sample_dim!r} for a single sample",
+                expected=f"dims {list(known)}, or those without {self.sample_dim!r} for a single sample",
             )
-        for dim, size in zip(dims, values.shape, strict=True):
-            if self.sizes.get(dim, size) != size:
-                raise InputMismatchError("another size than was fitted", where=dim, found=size, expected=self.sizes[dim])
-        return dims
+        sizes = dict(zip(dims, values.shape, strict=True))
+        for dim, size in sizes.items():
+            if fitted.get(dim, size) != size:
+                raise InputMismatchError("another size than was fitted", where=dim, found=size, expected=fitted[dim])
+        return sizes
 
 
 def _selected(steps: tuple[FittedStep, ...], indexers: Mapping[str, Indexer]) -> tuple[FittedStep, ...]:

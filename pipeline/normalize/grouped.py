@@ -21,7 +21,7 @@ UNSEEN = -1
 
 Codes: TypeAlias = NDArray[np.int32]
 Rows: TypeAlias = slice | NDArray[np.intp]
-Run: TypeAlias = Callable[[FittedChain, NDArray[Any], tuple[str, ...]], NDArray[Any]]
+Run: TypeAlias = Callable[[FittedChain, NDArray[Any]], NDArray[Any]]
 
 
 def rows_by_code(codes: Codes) -> Iterator[tuple[int, Rows]]:
@@ -99,9 +99,18 @@ class GroupedChain:
         """Of the dims of which the output has a part of the features: their positions, the same for every group."""
         return self.overall.kept
 
-    def output_shape(self, shape: tuple[int, ...], dims: tuple[str, ...]) -> tuple[int, ...]:
-        """The shape of the output for an input of `shape` with the axes `dims`."""
-        return self.overall.output_shape(shape, dims)
+    @property
+    def output_dims(self) -> tuple[str, ...]:
+        """The dims of the output, in order, the same for every group."""
+        return self.overall.output_dims
+
+    def output_sizes(self, sizes: Mapping[str, int]) -> dict[str, int]:
+        """The dims, in order, and sizes of the output for an input whose dims and sizes are `sizes`."""
+        return self._part(self.overall).output_sizes(sizes)
+
+    def input_sizes(self, sizes: Mapping[str, int]) -> dict[str, int]:
+        """The dims, in order, and sizes of what the inverse returns for values whose dims and sizes are `sizes`."""
+        return self.overall.input_sizes(sizes)
 
     @property
     def whole_dims(self) -> frozenset[str]:
@@ -110,14 +119,19 @@ class GroupedChain:
 
     def __call__(self, values: NDArray[Any], dims: tuple[str, ...] | None = None) -> NDArray[Any]:
         """`values` normalized; takes and raises what `FittedChain` does, but for an array without the sample dim."""
-        return self._by_group(values, dims, self.output_dtype, lambda chain, part, along: chain(part, along))
+        values, own = np.asarray(values), self.dims if dims is None else dims
+        left = self.output_sizes(dict(zip(own, values.shape, strict=False)))
+        return self._by_group(values, own, left, self.output_dtype, lambda chain, part: chain(part, own))
 
     def inverse(
         self, values: NDArray[Any], dims: tuple[str, ...] | None = None, dtype: DTypeLike | None = None
     ) -> NDArray[Any]:
         """What the function was given, from what it returned, but for rounding; as `FittedChain.inverse`."""
+        values, own = np.asarray(values), self.output_dims if dims is None else dims
+        left = self.input_sizes(dict(zip(own, values.shape, strict=False)))
+        left = left if dims is not None else {dim: left[dim] for dim in self.dims if dim in left}
         result = self.input_dtype.newbyteorder("=") if dtype is None else np.dtype(dtype)
-        return self._by_group(values, dims, result, lambda chain, part, along: chain.inverse(part, along, dtype))
+        return self._by_group(values, own, left, result, lambda chain, part: chain.inverse(part, dims, dtype))
 
     def select(self, indexers: Mapping[str, Indexer]) -> GroupedChain:
         """The same function for a part of the samples and features: each indexer picks along one dim."""
@@ -126,16 +140,19 @@ class GroupedChain:
         features = {dim: indexer for dim, indexer in indexers.items() if dim != self.sample_dim}
         return replace(self, codes=codes, selections=(*self.selections, features) if features else self.selections)
 
-    def _by_group(self, values: NDArray[Any], dims: tuple[str, ...] | None, dtype: np.dtype[Any], run: Run) -> NDArray[Any]:
-        values, dims = np.asarray(values), self.dims if dims is None else dims
+    def _by_group(
+        self, values: NDArray[Any], dims: tuple[str, ...], left: Mapping[str, int], dtype: np.dtype[Any], run: Run
+    ) -> NDArray[Any]:
+        """`values`, whose axes are `dims`, each sample after `run` of its group's chain; the result has the dims `left`."""
         axis = dims.index(self.sample_dim)
         groups = list(rows_by_code(self._codes_of(values.shape[axis])))
         if len(groups) <= 1:
-            return self._run(groups[0][0], values, dims, dtype, run) if groups else run(self._part(self.overall), values, dims)
-        output = np.empty(self._output_shape(values.shape, dims), dtype)
+            return self._run(groups[0][0], values, left, dtype, run) if groups else run(self._part(self.overall), values)
+        output = np.empty(tuple(left.values()), dtype)
+        before, after = (slice(None),) * axis, (slice(None),) * tuple(left).index(self.sample_dim)
         for code, rows in groups:
-            place = (slice(None),) * axis + (rows,)
-            output[place] = self._run(code, values[place], dims, dtype, run)
+            part = values[(*before, rows)]
+            output[(*after, rows)] = self._run(code, part, {**left, self.sample_dim: part.shape[axis]}, dtype, run)
         return output
 
     def _codes_of(self, count: int) -> Codes:
@@ -143,19 +160,16 @@ class GroupedChain:
             raise InputMismatchError("another number of samples than of labels", found=count, expected=len(self.codes))
         return np.broadcast_to(self.codes, (count,))
 
-    def _run(self, code: int, values: NDArray[Any], dims: tuple[str, ...], dtype: np.dtype[Any], run: Run) -> NDArray[Any]:
+    def _run(self, code: int, values: NDArray[Any], left: Mapping[str, int], dtype: np.dtype[Any], run: Run) -> NDArray[Any]:
         if code != UNSEEN:
-            return run(self._part(self.chains[code]), values, dims)
+            return run(self._part(self.chains[code]), values)
         if self.unseen == "global":
-            return run(self._part(self.overall), values, dims)
+            return run(self._part(self.overall), values)
         if self.unseen == "error":
-            raise InputMismatchError("samples of no group", found=f"{values.shape[dims.index(self.sample_dim)]} samples")
-        missing = np.empty(self._output_shape(values.shape, dims), dtype)
+            raise InputMismatchError("samples of no group", found=f"{left[self.sample_dim]} samples")
+        missing = np.empty(tuple(left.values()), dtype)
         cast_into(np.full(missing.shape, np.nan), missing, remedy="leave out samples of groups that were not fitted")
         return missing
-
-    def _output_shape(self, shape: tuple[int, ...], dims: tuple[str, ...]) -> tuple[int, ...]:
-        return self._part(self.overall).output_shape(shape, dims) if self.kept else shape
 
     def _part(self, chain: FittedChain) -> FittedChain:
         for indexers in self.selections:

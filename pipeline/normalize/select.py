@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -109,8 +110,13 @@ class Select(Step):
     def needs_deviation(self) -> bool:
         return self.by == "mean_absolute_deviation"
 
-    def output_size(self, dim: str, size: int) -> int:
-        return size if dim != self.dim else len(self.names or ()) if self.k is None else self.k
+    @property
+    def _count(self) -> int:
+        """How many features are kept."""
+        return len(self.names or ()) if self.k is None else self.k
+
+    def output_sizes(self, sizes: Mapping[str, int]) -> dict[str, int]:
+        return {dim: self._count if dim == self.dim else size for dim, size in sizes.items()}
 
     def bind(self, given: Input) -> Self:
         """The same with names found among the labels of the dim, those of `file` read.
@@ -195,7 +201,7 @@ class Select(Step):
 
     def restore(self, parameters: Parameters) -> FittedSelect:
         stored = stored_parameters(self, (self.dim,), parameters, ("kept",))
-        kept, expected = stored["kept"], self.output_size(self.dim, 0)
+        kept, expected = stored["kept"], self._count
         if not np.isin(kept, (0.0, 1.0)).all() or kept.sum() != expected:
             raise ManifestError(
                 "stored parameters that are no selection",
@@ -218,6 +224,10 @@ class FittedSelect(FittedStep):
 
     def keeps(self, dim: str) -> NDArray[np.bool_] | None:
         return self.mask if dim == self.step.dim else None
+
+    def output_sizes(self, sizes: Mapping[str, int]) -> dict[str, int]:
+        left = int(np.count_nonzero(self.mask))
+        return {dim: left if dim == self.step.dim else size for dim, size in sizes.items()}
 
     def __call__(self, values: Floats, dims: tuple[str, ...], out: Floats | None = None) -> Floats:
         return np.ascontiguousarray(np.compress(self.mask, values, axis=dims.index(self.step.dim)))

@@ -42,7 +42,7 @@ class Input:
     labels_of : callable, optional
         The labels of a dim, None where it has none.
     selected : frozenset of str
-        The dims of which a step before keeps a part.
+        The dims of which a step before keeps a part, or nothing.
     """
 
     dims: tuple[str, ...]
@@ -120,9 +120,12 @@ class Step(BaseModel, ABC):
         """Whether it is fitted to mean absolute deviations as well, which take a second read where no histogram gives them."""
         return False
 
-    def output_size(self, dim: str, size: int) -> int:
-        """The size along `dim` of what the step, once bound, puts out, where that of what it is given is `size`."""
-        return size
+    def output_sizes(self, sizes: Mapping[str, int]) -> dict[str, int]:
+        """The dims, in order, and sizes of what the step, once bound, puts out, where those of what it is given are `sizes`.
+
+        Which dims these are depends on no size.
+        """
+        return dict(sizes)
 
     def bind(self, given: Input) -> Self:
         """These options with whatever depends on the source settled.
@@ -190,13 +193,13 @@ class FittedStep(ABC):
         ----------
         values : ndarray of float64
         dims : tuple of str
-            Names of its axes, in any order.
+            Names of its axes, in any order; those of the result are those of `output_sizes`.
         out : ndarray of float64, optional
             C-contiguous, of the shape of `values` and apart from it: memory that the step may write its result to.
         """
 
     def inverse(self, values: Floats, dims: tuple[str, ...], out: Floats | None = None) -> Floats:
-        """What `__call__` was given, from what it returned; takes what `__call__` takes.
+        """What `__call__` was given, from what it returned; takes what `__call__` takes, with the dims of its result.
 
         Raises
         ------
@@ -227,10 +230,13 @@ class FittedStep(ABC):
         """Which positions along `dim` are in the output; None where all are."""
         return None
 
-    def output_size(self, dim: str, size: int) -> int:
-        """The size along `dim` of the output, where that of the input is `size`."""
-        kept = self.keeps(dim)
-        return size if kept is None else int(np.count_nonzero(kept))
+    def output_sizes(self, sizes: Mapping[str, int]) -> dict[str, int]:
+        """The dims, in order, and sizes of the output, where those of the input are `sizes`."""
+        return self.step.output_sizes(sizes)
+
+    def input_sizes(self, sizes: Mapping[str, int]) -> dict[str, int]:
+        """The dims, in order, and sizes of what the inverse returns, where those of what it is given are `sizes`."""
+        return dict(sizes)
 
     def parameter_dims(self, name: str) -> tuple[str, ...]:
         """The dims of a parameter: `per`, then its own."""

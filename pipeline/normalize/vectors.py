@@ -55,6 +55,19 @@ class VectorStep(Step):
         return self.model_copy(update={"dims": tuple(dim for dim in given.dims if dim in named)})
 
 
+def replaced(sizes: Mapping[str, int], own: tuple[str, ...], becomes: Mapping[str, int]) -> dict[str, int]:
+    """`sizes` with the dims `becomes` in the place of the first of the dims `own`, and without the others of these.
+
+    Examples
+    --------
+    >>> replaced({"patch": 9, "y": 8, "x": 8}, ("y", "x"), {"component": 20})
+    {'patch': 9, 'component': 20}
+    """
+    first = next((dim for dim in sizes if dim in own), None)
+    parts = (becomes if dim == first else {} if dim in own else {dim: size} for dim, size in sizes.items())
+    return {dim: size for part in parts for dim, size in part.items()}
+
+
 @dataclass(frozen=True, eq=False)
 class FittedVectorStep(FittedStep):
     """A `VectorStep` with its parameters: a function of rows."""
@@ -77,20 +90,33 @@ class FittedVectorStep(FittedStep):
     def __call__(self, values: Floats, dims: tuple[str, ...], out: Floats | None = None) -> Floats:
         return self.by_rows(self.fill, values, dims, out)
 
-    def by_rows(self, fill: Fill, values: Floats, dims: tuple[str, ...], out: Floats | None) -> Floats:
-        """What `fill` makes of the vectors of `values`, an array with the axes `dims`."""
-        own = self.step.dims or ()
-        order = [axis for axis, dim in enumerate(dims) if dim not in own] + [dims.index(dim) for dim in own]
-        moved = values.transpose(order)
-        if not moved.size:
-            return values
-        elements = math.prod(moved.shape[len(dims) - len(own) :])
-        rows = np.require(moved, np.float64, ["C", "A"]).reshape(-1, elements)
-        in_order = order == sorted(order)
-        result = out.reshape(rows.shape) if out is not None and in_order else np.empty(rows.shape)
-        fill(rows, result)
-        shaped = result.reshape(moved.shape)
-        return shaped if in_order else shaped.transpose(np.argsort(order))
+    def by_rows(
+        self,
+        fill: Fill,
+        values: Floats,
+        dims: tuple[str, ...],
+        out: Floats | None,
+        own: tuple[str, ...] | None = None,
+        becomes: Mapping[str, int] | None = None,
+    ) -> Floats:
+        """What `fill` makes of the vectors of `values`, an array with the axes `dims`.
+
+        Vectors run over the dims `own`, by default those of the step, and stay what they are but for their values, unless
+        they become arrays of other dims, `becomes` with their sizes, in the place of the first of their own.
+        """
+        own = (self.step.dims or ()) if own is None else own
+        sizes = dict(zip(dims, values.shape, strict=True))
+        left = sizes if becomes is None else replaced(sizes, own, becomes)
+        rest = [dim for dim in dims if dim not in own]
+        produced = [*rest, *(own if becomes is None else becomes)]
+        in_place = out is not None and becomes is None and produced == list(dims)
+        result = out if out is not None and in_place else np.empty([left[dim] for dim in produced])
+        if values.size and result.size:
+            moved = values.transpose([dims.index(dim) for dim in (*rest, *own)])
+            rows = np.require(moved, np.float64, ["C", "A"]).reshape(-1, math.prod(sizes[dim] for dim in own))
+            fill(rows, result.reshape(len(rows), -1))
+        order = [produced.index(dim) for dim in left]
+        return result if order == sorted(order) else result.transpose(order)
 
     def select(self, indexers: Mapping[str, Indexer]) -> Self:
         """Itself: all its parameters are kept per dims of which every call sees everything."""

@@ -10,16 +10,16 @@ from dataclasses import dataclass
 from functools import cached_property
 from math import prod
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
 
 import numpy as np
 from pydantic import Field
 
-from pipeline.errors import ConfigError, DataError
+from pipeline.errors import ConfigError, DataError, ManifestError
 from pipeline.normalize.names import Count, Number
 from pipeline.normalize.products import SlicedMatrix, multiply
-from pipeline.normalize.step import Floats, Parameters, frozen_parameters, stored_parameters
-from pipeline.normalize.vectors import FittedVectorStep, VectorStep, checked_vectors, refuse_infinite
+from pipeline.normalize.step import Floats, Input, Parameters, frozen_parameters, stored_parameters
+from pipeline.normalize.vectors import FittedVectorStep, VectorStep, checked_vectors, refuse_infinite, replaced
 
 if TYPE_CHECKING:
     from pipeline.statistics.covariance import CovarianceSums
@@ -44,6 +44,10 @@ class Whiten(VectorStep):
 
     It is the second half of the recipe of LeCun et al., "Efficient BackProp" (1998): cancel the mean, decorrelate, equalize.
 
+    With `components` only the k components of most variance are kept, k columns of U. With pca they lie along a dim of their
+    own, `component_dim`, without labels, in the place of `dims`: (patch, y, x, channel) becomes (patch, component), and the
+    steps after it name that dim. The other methods keep the shape: what lies along other components becomes 0.
+
     - A direction without variance (an eigenvalue at most the number of features times 2e-16 of the largest, epsilon
       included), such as that of a constant feature, is divided by 1: it becomes 0.
     - A vector with a NaN becomes NaN throughout, and is left out of the fit.
@@ -55,7 +59,8 @@ class Whiten(VectorStep):
       transformation does not: its bits depend on the vector and the parameters alone.
 
     Inverse: ``x = y @ inv(W) + mean``, off by about 2e-16 of the largest value times the ratio of the largest to the smallest
-    of the numbers that components are divided by.
+    of the numbers that components are divided by. With fewer components than features inv is the pseudo-inverse, and x what was
+    kept of the vector, its projection onto these components, as scikit-learn's ``PCA.inverse_transform`` gives it.
 
     Parameters
     ----------
@@ -63,7 +68,9 @@ class Whiten(VectorStep):
     epsilon : float
         Added to every eigenvalue: 0 or above. Directions of little variance, mostly noise, are amplified less.
     components : int, optional
-        How many components to keep. Fewer than there are features would change the shape, and raise ConfigError.
+        How many components are kept: at most as many as a vector has elements, all by default.
+    component_dim : str
+        The name of the dim along which pca puts `components`; none that the array has.
     ddof : int
         The covariance is the sum of products divided by n - ddof.
     dims : tuple of str, optional
@@ -82,13 +89,50 @@ class Whiten(VectorStep):
     summary: ClassVar[str] = "Center and rotate vectors so that their features become uncorrelated and of variance 1."
     formula: ClassVar[str] = "y = (x - mean) @ W, W = U / sqrt(L + epsilon) (pca), or that @ U.T (zca)"
     reference: ClassVar[str] = "scikit-learn, PCA(whiten=True); Bell and Sejnowski 1997; Kessy et al. 2018, arXiv:1512.00809"
-    inverse_note: ClassVar[str] = "exact but for rounding, more of it the more the components' deviations differ"
+    inverse_note: ClassVar[str] = (
+        "exact but for rounding, more of it the more the components' deviations differ; of fewer components the projection"
+    )
     requires: ClassVar[frozenset[str]] = frozenset({"moments", "covariance"})
 
     method: Literal["zca", "pca", "zca-cor"] = Field(default="zca", description="zca, pca or zca-cor")
     epsilon: Number = Field(default=0.0, ge=0, description="a finite number from 0 on")
-    components: Count | None = Field(default=None, ge=1, description="the number of features; nothing else is possible yet")
+    components: Count | None = Field(
+        default=None, ge=1, description="a whole number from 1 to that of the features; by default all, and no other dims"
+    )
+    component_dim: str = Field(
+        default="component", min_length=1, description="the name of the dim of the components, with method pca and components"
+    )
     ddof: Count = Field(default=1, ge=0, description="a whole number from 0 on")
+
+    @property
+    def becomes(self) -> dict[str, int] | None:
+        """The dims, with their sizes, that take the place of `dims`; None where these stay."""
+        return None if self.components is None or self.method != "pca" else {self.component_dim: self.components}
+
+    def bind(self, given: Input) -> Self:
+        """The same with `dims` settled.
+
+        Raises
+        ------
+        ConfigError
+            Where there are fewer features than components, or the array has a dim of the components' name.
+        """
+        bound = super().bind(given)
+        if all(dim in given.sizes for dim in bound.fitted_per):
+            bound._check_components(prod(given.sizes[dim] for dim in bound.fitted_per))
+        taken = given.selected.union(given.dims)
+        if bound.becomes is not None and self.component_dim in taken:
+            raise ConfigError(
+                "the array has a dim of the components' name",
+                where=f"{self.name}.component_dim",
+                found=self.component_dim,
+                expected=f"none of {', '.join(sorted(taken))}",
+                remedy="name the dim of the components otherwise",
+            )
+        return bound
+
+    def output_sizes(self, sizes: Mapping[str, int]) -> dict[str, int]:
+        return dict(sizes) if self.becomes is None else replaced(sizes, self.fitted_per, self.becomes)
 
     @property
     def fitted_per(self) -> tuple[str, ...]:
@@ -99,7 +143,8 @@ class Whiten(VectorStep):
         shape = statistics.feature_shape
         self._check_components(prod(shape))
         if statistics.withheld().any():
-            mean, whitening, unwhitening = (np.full((*shape, *own), np.nan) for own in ((), (prod(shape),), (prod(shape),)))
+            own = (self._columns(prod(shape)),)
+            mean, whitening, unwhitening = (np.full((*shape, *each), np.nan) for each in ((), own, own))
         else:
             sums = self._sums(statistics)
             mean = sums.mean
@@ -107,18 +152,28 @@ class Whiten(VectorStep):
         return FittedWhiten(self, self.fitted_per, frozen_parameters(mean=mean, whitening=whitening, unwhitening=unwhitening))
 
     def restore(self, parameters: Parameters) -> FittedWhiten:
-        return FittedWhiten(
-            self, self.fitted_per, stored_parameters(self, self.fitted_per, parameters, NAMES, FittedWhiten.own_dims)
-        )
+        stored = stored_parameters(self, self.fitted_per, parameters, NAMES, FittedWhiten.own_dims)
+        features, columns = stored["mean"].size, stored["whitening"].shape[-1]
+        if columns != self._columns(features):
+            raise ManifestError(
+                "stored parameters of a wrong shape",
+                where=f"{self.name}.whitening",
+                found=f"{columns} components",
+                expected=self._columns(features),
+            )
+        return FittedWhiten(self, self.fitted_per, stored)
+
+    def _columns(self, features: int) -> int:
+        """How many elements the whitened vector of so many features has."""
+        return features if self.becomes is None else self.becomes[self.component_dim]
 
     def _check_components(self, features: int) -> None:
-        if self.components not in (None, features):
+        if self.components is not None and self.components > features:
             raise ConfigError(
-                "keeping some of the components would change the shape",
+                "more components than there are features",
                 where=f"{self.name}.components",
                 found=self.components,
-                expected=f"all {features}, or no such option",
-                remedy="leave components out; the first ones are those of most variance with method: pca",
+                expected=f"at most {features}",
             )
 
     def _sums(self, statistics: Statistics) -> CovarianceSums:
@@ -147,6 +202,7 @@ class Whiten(VectorStep):
         if self.method == "zca-cor":
             deviations = np.sqrt(np.where(np.diag(covariance) > 0, np.diag(covariance), 1.0))
         vectors, scales = _decompose(covariance / deviations / deviations[:, np.newaxis], self.epsilon)
+        vectors, scales = vectors[:, : self.components], scales[: self.components]
         whitening, unwhitening = vectors / scales, vectors * scales
         if self.method != "pca":
             whitening, unwhitening = whitening @ vectors.T, unwhitening @ vectors.T
@@ -176,12 +232,26 @@ class FittedWhiten(FittedVectorStep):
     def __getstate__(self) -> dict[str, Any]:
         return {name: getattr(self, name) for name in ("step", "per", "parameters")}
 
+    def input_sizes(self, sizes: Mapping[str, int]) -> dict[str, int]:
+        becomes = self.step.becomes
+        return dict(sizes) if becomes is None else replaced(sizes, tuple(becomes), self._own_sizes)
+
+    @property
+    def _own_sizes(self) -> dict[str, int]:
+        return dict(zip(self.per, self.parameters["mean"].shape, strict=True))
+
+    def __call__(self, values: Floats, dims: tuple[str, ...], out: Floats | None = None) -> Floats:
+        return self.by_rows(self.fill, values, dims, out, becomes=self.step.becomes)
+
     def fill(self, rows: Floats, result: Floats) -> None:
-        np.subtract(rows, self.parameters["mean"].ravel(), out=result)
-        self._multiply(result, self._forward, result)
+        centered = np.subtract(rows, self.parameters["mean"].ravel(), out=result if result.shape == rows.shape else None)
+        self._multiply(centered, self._forward, result)
 
     def inverse(self, values: Floats, dims: tuple[str, ...], out: Floats | None = None) -> Floats:
-        return self.by_rows(self._unfill, values, dims, out)
+        becomes = self.step.becomes
+        if becomes is None:
+            return self.by_rows(self._unfill, values, dims, out)
+        return self.by_rows(self._unfill, values, dims, out, tuple(becomes), self._own_sizes)
 
     def _unfill(self, rows: Floats, result: Floats) -> None:
         self._multiply(rows, self._backward, result)

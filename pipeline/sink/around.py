@@ -6,7 +6,7 @@ Not here: everything else around the array, which is copied as it is (`staging.p
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -14,14 +14,13 @@ from numpy.typing import NDArray
 
 from pipeline.block import Block, block_step, tile
 from pipeline.errors import ConfigError, SourceError
+from pipeline.sink.extent import Kept
 from pipeline.source.chunks import ZarrArray, stored_unit
 from pipeline.source.coordinates import stored_dims
 from pipeline.source.hierarchy import find_arrays, join_path, parent_path
 from pipeline.source.reader import BlockReader
 from pipeline.source.store import get_bytes, store_name
 from pipeline.source.zarr_source import ZarrSource, open_array
-
-Kept = Mapping[str, NDArray[np.intp]]
 
 
 @dataclass(frozen=True)

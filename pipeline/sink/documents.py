@@ -14,7 +14,9 @@ import zarr
 from zarr.storage import MemoryStore
 
 from pipeline.errors import ConfigError
+from pipeline.sink.extent import Extent
 from pipeline.sink.layout import Layout, creation_options
+from pipeline.source.coordinates import NAMES_ATTRIBUTE
 from pipeline.source.hierarchy import join_path, parent_path
 from pipeline.source.store import get_bytes, list_keys
 from pipeline.source.zarr_source import ZarrSource
@@ -42,31 +44,33 @@ STALE_ATTRIBUTES = frozenset(
 
 
 def array_documents(
-    template: ZarrSource, dtype: np.dtype[Any], layout: Layout, shape: tuple[int, ...] | None = None
+    template: ZarrSource, dtype: np.dtype[Any], layout: Layout, extent: Extent | None = None
 ) -> dict[str, bytes]:
     """The metadata documents of the new array, and of the groups that it is in where those need one, by key.
 
     The array keeps the path, format, dimension names, key encoding and attributes of `template`, except for
     `STALE_ATTRIBUTES`: what described the stored numbers, their range and their unit is not true of normalized ones. The fill
     value is 0 in format 3 and null in format 2, where xarray takes it for a mark of missing values and would mask every 0.
-    The shape is that of `template` unless `shape` is given.
+    Shape and dims are those of `template` unless `extent` is given.
 
     Raises
     ------
     ConfigError
         Where Zarr refuses the layout.
     """
-    source = template.zarr_array
+    source, extent = template.zarr_array, extent or Extent.of(template)
     memory = MemoryStore()
     attributes = {name: value for name, value in source.attrs.asdict().items() if name not in STALE_ATTRIBUTES}
+    if NAMES_ATTRIBUTE in attributes:
+        attributes[NAMES_ATTRIBUTE] = _dim_names(template, extent, attributes[NAMES_ATTRIBUTE])
     options = creation_options(template, layout)
     if options["zarr_format"] == 3:
-        options["dimension_names"] = getattr(source.metadata, "dimension_names", None)
+        options["dimension_names"] = _dim_names(template, extent, getattr(source.metadata, "dimension_names", None))
     try:
         zarr.create_array(
             memory,
             name=template.array or None,
-            shape=source.shape if shape is None else shape,
+            shape=extent.shape,
             dtype=dtype,
             fill_value=0 if options["zarr_format"] == 3 else None,
             attributes=attributes,
@@ -80,6 +84,14 @@ def array_documents(
             expected=f"what Zarr accepts; it says: {error}",
         ) from error
     return {key: get_bytes(memory, key) or b"" for key in list_keys(memory)}
+
+
+def _dim_names(template: ZarrSource, extent: Extent, stored: Any) -> Any:
+    """The names that the output stores of its dims, where `template` stores these: none where it has none."""
+    if not isinstance(stored, (list, tuple)) or len(stored) != len(template.dims):
+        return stored
+    own = dict(zip(template.dims, stored, strict=True))
+    return [own.get(dim, dim) for dim in extent.sizes]
 
 
 def patch_consolidated(key: str, content: bytes, array: str, documents: Mapping[str, bytes]) -> bytes:

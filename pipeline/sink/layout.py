@@ -14,6 +14,7 @@ from typing import Any, TypeAlias
 import numpy as np
 
 from pipeline.errors import ConfigError
+from pipeline.sink.extent import Extent
 from pipeline.source.chunks import chunk_key_encoding
 from pipeline.source.zarr_source import ZarrSource
 
@@ -60,8 +61,9 @@ def resolve_layout(
     chunks: Sequence[int] | None = None,
     shards: Sequence[int] | None = None,
     compressors: Compressors | None = None,
+    extent: Extent | None = None,
 ) -> Layout:
-    """The layout of an output that has the shape and format of `template`.
+    """The layout of an output that has the format of `template`.
 
     Parameters
     ----------
@@ -76,22 +78,24 @@ def resolve_layout(
     compressors : str or sequence of mappings, optional
         ``lz4`` (the default: Blosc with LZ4 level 5 and bitshuffle, chosen for speed), ``zstd`` (level 3), ``gzip``
         (level 5) or ``none``; or ``[{name: blosc | zstd | gzip, configuration: {…}}]``.
+    extent : Extent, optional
+        The dims of the output; those of `template` by default.
 
     Raises
     ------
     ConfigError
         Where they do not fit the array, its format or each other.
     """
-    array = template.zarr_array
-    sharded = array.shards is not None and chunks is None
-    chosen_shards = array.shards if sharded and shards is None else shards
+    array, extent = template.zarr_array, extent or Extent.of(template)
+    own_shards = None if array.shards is None or chunks is not None else extent.along(template, array.shards)
+    chosen_shards = own_shards if shards is None else shards
     layout = Layout(
-        tuple(max(1, size) for size in (array.chunks if chunks is None else chunks)),
+        tuple(max(1, size) for size in (extent.along(template, array.chunks) if chunks is None else chunks)),
         None if chosen_shards is None else tuple(chosen_shards),
         resolve_compressors(compressors, array.metadata.zarr_format),
     )
     for name, sizes in (("chunks", chunks), ("shards", shards)):
-        _check_sizes(f"output.{name}", sizes, array.ndim)
+        _check_sizes(f"output.{name}", sizes, len(extent.sizes))
     _check_shards(layout, array.metadata.zarr_format)
     _check_blosc(layout, dtype)
     return layout

@@ -6,16 +6,17 @@ Not here: how one of them is written (`zarr_sink.py`).
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Self
 
 import numpy as np
 
 from pipeline.errors import ConfigError
-from pipeline.sink.around import Cut, Kept, arrays_to_cut
+from pipeline.sink.around import Cut, arrays_to_cut
 from pipeline.sink.documents import array_documents
+from pipeline.sink.extent import Extent
 from pipeline.sink.layout import Compressors, resolve_layout
-from pipeline.sink.zarr_sink import ZarrSink, begin_output, output_shape
+from pipeline.sink.zarr_sink import ZarrSink, begin_output
 from pipeline.source.store import StoreLike
 from pipeline.source.zarr_source import ZarrSource
 
@@ -30,17 +31,17 @@ class Part:
         The input.
     dtype : numpy.dtype
         Of the normalized values.
+    extent : Extent
+        The dims of the output.
     chunks, shards : sequence of int, optional
         See `resolve_layout`.
-    kept : mapping of str to ndarray of intp
-        For each dim of which the output has a part, the positions that it has.
     """
 
     template: ZarrSource
     dtype: np.dtype[np.generic]
+    extent: Extent
     chunks: Sequence[int] | None = None
     shards: Sequence[int] | None = None
-    kept: Kept = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -100,9 +101,8 @@ def create_outputs(
     """
     cuts, documents = arrays_cut(parts), {}
     for part in parts.values():
-        layout = resolve_layout(part.template, part.dtype, part.chunks, part.shards, compressors)
-        shape = output_shape(part.template, part.kept)
-        documents[part.template.array] = array_documents(part.template, part.dtype, layout, shape)
+        layout = resolve_layout(part.template, part.dtype, part.chunks, part.shards, compressors, part.extent)
+        documents[part.template.array] = array_documents(part.template, part.dtype, layout, part.extent)
     first = begin_output(next(iter(parts.values())).template, store, documents, cuts, overwrite)
     return ZarrSinks({name: first.beside(part.template.array) for name, part in parts.items()})
 
@@ -113,22 +113,21 @@ def arrays_cut(parts: Mapping[str, Part]) -> dict[str, Cut]:
     Raises
     ------
     ConfigError
-        Where two of the parts would have to keep the same of such a dim and do not.
+        Where two of the parts would have to keep the same of such a dim and do not, or both have a dim that the input has not,
+        of different sizes.
     """
+    _check_new_dims(parts)
     own = {part.template.array: part for part in parts.values()}
     found: dict[str, Cut] = {}
     for name, part in parts.items():
-        for path, cut in arrays_to_cut(part.template, part.kept).items():
-            if path in own:
-                agrees = output_shape(own[path].template, own[path].kept) == cut.shape and _agree(own[path].kept, part.kept)
-            else:
-                agrees = path not in found or _same(found[path], cut)
-            if not agrees:
+        for path, cut in arrays_to_cut(part.template, part.extent.kept).items():
+            fits = _agree(own[path].extent, part.extent) if path in own else path not in found or _same(found[path], cut)
+            if not fits:
                 raise ConfigError(
                     "two arrays that share a dim keep different parts of it",
                     where=f"arrays.{name}.normalize",
                     found=path,
-                    expected=f"the same {', '.join(part.kept)} in both",
+                    expected=f"the same {', '.join(part.extent.kept)} in both",
                     remedy="select the same names in both, or normalize them in two runs",
                 )
             if path not in own:
@@ -136,8 +135,24 @@ def arrays_cut(parts: Mapping[str, Part]) -> dict[str, Cut]:
     return found
 
 
-def _agree(one: Kept, other: Kept) -> bool:
-    return all(np.array_equal(positions, other[dim]) for dim, positions in one.items() if dim in other)
+def _check_new_dims(parts: Mapping[str, Part]) -> None:
+    sizes: dict[str, int] = {}
+    for name, part in parts.items():
+        for dim, size in part.extent.sizes.items():
+            if dim not in part.template.dims and sizes.setdefault(dim, size) != size:
+                raise ConfigError(
+                    "two arrays with another number of components along one dim",
+                    where=f"arrays.{name}.normalize",
+                    found=f"{size} along {dim}",
+                    expected=f"{sizes[dim]}, or a dim of its own",
+                    remedy="name the dim otherwise in one of them: whiten's component_dim",
+                )
+
+
+def _agree(one: Extent, other: Extent) -> bool:
+    """Whether `one` has, along the dims of which `other` keeps a part, the same part, or nothing at all."""
+    shared = {dim: positions for dim, positions in other.kept.items() if dim in one.sizes}
+    return all(np.array_equal(one.kept.get(dim, np.arange(one.sizes[dim])), positions) for dim, positions in shared.items())
 
 
 def _same(one: Cut, other: Cut) -> bool:

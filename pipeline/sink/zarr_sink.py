@@ -21,9 +21,10 @@ from zarr.storage import StorePath
 
 from pipeline.block import Block, is_aligned
 from pipeline.errors import ConfigError, PipelineError, WriteError
-from pipeline.sink.around import Cut, Kept, arrays_to_cut
+from pipeline.sink.around import Cut, arrays_to_cut
 from pipeline.sink.claim import CLAIM, Claim, claim_output, refuse_running
 from pipeline.sink.documents import array_documents, patch_consolidated
+from pipeline.sink.extent import Extent
 from pipeline.sink.layout import Compressors, resolve_layout
 from pipeline.sink.replacement import (
     clear_hidden,
@@ -187,14 +188,14 @@ def check_output(
     shards: Sequence[int] | None = None,
     compressors: Compressors | None = None,
     overwrite: bool = False,
-    kept: Kept | None = None,
+    extent: Extent | None = None,
 ) -> None:
     """Raise what `create_output` would raise now, unless that is a store that cannot be written; nothing is changed."""
     target = open_store(store, "w")
     _check_apart(template, target)
-    layout = resolve_layout(template, np.dtype(dtype), chunks, shards, compressors)
-    array_documents(template, np.dtype(dtype), layout, output_shape(template, kept or {}))
-    arrays_to_cut(template, kept or {})
+    layout = resolve_layout(template, np.dtype(dtype), chunks, shards, compressors, extent)
+    array_documents(template, np.dtype(dtype), layout, extent)
+    arrays_to_cut(template, extent.kept if extent else {})
     with _translated(store_name(target)):
         address, _ = _place(normalize_address(store), target, overwrite)
         refuse_running(address, store_name(target), overwrite)
@@ -208,7 +209,7 @@ def create_output(
     shards: Sequence[int] | None = None,
     compressors: Compressors | None = None,
     overwrite: bool = False,
-    kept: Kept | None = None,
+    extent: Extent | None = None,
 ) -> ZarrSink:
     """Begin an output that is `template`'s store with its array normalized, and copy everything around the array.
 
@@ -227,8 +228,8 @@ def create_output(
         See `resolve_layout`.
     overwrite : bool
         Replace a Zarr store that stands there, and take the output over from another run that has begun it.
-    kept : mapping of str to ndarray of intp, optional
-        For each dim of which the output has a part, the positions that it has: arrays around that lie along such a dim are
+    extent : Extent, optional
+        The dims of the output, by default those of `template`. Arrays around that lie along a dim of which it keeps a part are
         cut as well.
 
     Returns
@@ -246,14 +247,9 @@ def create_output(
     WriteError
         Where the store cannot be written.
     """
-    layout = resolve_layout(template, np.dtype(dtype), chunks, shards, compressors)
-    documents = {template.array: array_documents(template, np.dtype(dtype), layout, output_shape(template, kept or {}))}
-    return begin_output(template, store, documents, arrays_to_cut(template, kept or {}), overwrite)
-
-
-def output_shape(template: ZarrSource, kept: Kept) -> tuple[int, ...]:
-    """That of the output."""
-    return tuple(len(kept[dim]) if dim in kept else size for dim, size in zip(template.dims, template.shape, strict=True))
+    layout = resolve_layout(template, np.dtype(dtype), chunks, shards, compressors, extent)
+    documents = {template.array: array_documents(template, np.dtype(dtype), layout, extent)}
+    return begin_output(template, store, documents, arrays_to_cut(template, extent.kept if extent else {}), overwrite)
 
 
 def begin_output(
@@ -298,10 +294,13 @@ def begin_output(
 
 
 def write_unit(
-    template: ZarrSource, chunks: Sequence[int] | None = None, shards: Sequence[int] | None = None
+    template: ZarrSource,
+    chunks: Sequence[int] | None = None,
+    shards: Sequence[int] | None = None,
+    extent: Extent | None = None,
 ) -> tuple[int, ...]:
     """The `write_unit` that an output of `create_output` would have; raises ConfigError where the layout does not fit."""
-    return resolve_layout(template, template.dtype, chunks, shards, "none").unit
+    return resolve_layout(template, template.dtype, chunks, shards, "none", extent).unit
 
 
 def _begin(address: str | Store, store: Store, array: str, overwrite: bool) -> ZarrSink:

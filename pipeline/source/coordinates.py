@@ -18,6 +18,8 @@ from pipeline.source.hierarchy import children, find_node, join_path, parent_pat
 from pipeline.source.labels import as_text, no_such_coordinate, stands_for_another, usable_labels
 from pipeline.source.store import store_name
 
+NAMES_ATTRIBUTE = "_ARRAY_DIMENSIONS"
+
 
 @dataclass(frozen=True)
 class Coordinates:
@@ -109,7 +111,7 @@ def stored_dims(array: ZarrArray) -> tuple[str | None, ...] | None:
 
     Format 3 has `dimension_names`; format 2, and some writers of format 3, the attribute `_ARRAY_DIMENSIONS` of xarray.
     """
-    names = getattr(array.metadata, "dimension_names", None) or array.attrs.get("_ARRAY_DIMENSIONS")
+    names = getattr(array.metadata, "dimension_names", None) or array.attrs.get(NAMES_ATTRIBUTE)
     if not isinstance(names, (list, tuple)) or len(names) != array.ndim or all(name is None for name in names):
         return None
     return tuple(None if name is None else str(name) for name in names)

@@ -42,6 +42,12 @@ CHAINS: dict[str, tuple[Entries, str, str]] = {
     "log1p then zscore per gene": (["log1p", {"zscore": {"per": ["gene"]}}], "float32", "float64"),
     "zscore per gene then unit_norm": ([{"zscore": {"per": ["gene"]}}, {"unit_norm": {"norm": "l1"}}], "float64", "float64"),
     "dtype_range then zscore global": (["dtype_range", {"zscore": {"per": []}}], "uint8", "float32"),
+    "pca of genes then minmax": (
+        [{"whiten": {"dims": ["gene"], "method": "pca", "components": 3}}, {"minmax": {"per": ["component"]}}],
+        "float64",
+        "float64",
+    ),
+    "pca of y and genes": ([{"whiten": {"method": "pca", "components": 4}}], "float32", "float64"),
     "zscore per pixel": ([{"zscore": {"per": ["y"]}}], "float64", "float32"),
 }
 assert {entries[0] if isinstance(entries[0], str) else next(iter(entries[0])) for entries, *_ in CHAINS.values()} == set(STEPS)
@@ -59,6 +65,15 @@ class Case:
     @property
     def fitted_genes(self) -> bool:
         return "gene" in self.manifest.sizes
+
+    @property
+    def keeps_genes(self) -> bool:
+        return "gene" in self.manifest.chain.output_dims
+
+    @property
+    def projects(self) -> bool:
+        """Whether the inverse is a projection."""
+        return any(getattr(step.step, "components", None) for step in self.manifest.chain.steps)
 
     @property
     def whole_genes(self) -> bool:

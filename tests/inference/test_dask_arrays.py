@@ -69,7 +69,7 @@ def test_any_part_in_any_chunks(name, cells, ys, genes, picked):
 def test_one_sample(case):
     lazy = da.from_array(case.data, chunks=(5, 2, 2))
     result = case.manifest.transform(lazy[4])
-    assert result.shape == (3, 5) and result.compute().tobytes() == case.output[4].tobytes()
+    assert result.shape == case.output.shape[1:] and result.compute().tobytes() == case.output[4].tobytes()
 
 
 def test_unknown_chunk_sizes_along_the_sample_dim(case):
@@ -94,9 +94,9 @@ def test_nothing_is_computed_before_it_is_asked_for(case):
         return block
 
     lazy = da.from_array(case.data, chunks=(5, 3, 2)).map_blocks(fail, meta=np.empty((0, 0, 0), case.data.dtype))
-    case.manifest.transform(lazy)
+    result = case.manifest.transform(lazy)
     if case.manifest.chain.invertible:
-        case.manifest.inverse_transform(lazy.astype(np.float64))
+        case.manifest.inverse_transform(result.astype(np.float64))
 
 
 def test_whole_vectors_are_brought_together_and_nothing_else(cases):

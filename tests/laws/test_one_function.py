@@ -38,10 +38,11 @@ def _config(name: str, folder: Path, output: str, aligned: bool = True) -> Confi
     array[...] = _data(dtype)
     genes = group.create_array("gene", shape=(len(GENES),), dtype=str, dimension_names=["gene"])
     genes[...] = np.array(GENES)
+    ndim = 2 if name == "pca of y and genes" else 3
     document = {
         "source": {"store": str(folder / "source.zarr"), "array": "X"},
         "normalize": entries,
-        "output": {"store": str(folder / output), "dtype": output_dtype, "chunks": OUTPUT_CHUNKS[aligned]},
+        "output": {"store": str(folder / output), "dtype": output_dtype, "chunks": OUTPUT_CHUNKS[aligned][:ndim]},
         "block_bytes": 300,
     }
     return parse_config(document, Config)
@@ -67,7 +68,8 @@ def test_any_subset_as_any_array_equals_the_store(ran: tuple[NDArray[Any], NDArr
     labelled = xarray.DataArray(data, dims=DIMS, coords={"gene": GENES})
     for part in (slice(3, 4), slice(1, 20, 3), slice(22, None)):
         assert _same(manifest.transform(data[part]), stored[part])
-        assert _same(manifest.transform(labelled[part].transpose(*reversed(DIMS))).transpose(*DIMS), stored[part])
+        turned = manifest.transform(labelled[part].transpose(*reversed(DIMS)))
+        assert _same(turned.transpose(*manifest.chain.output_dims), stored[part])
         lazy = dask.array.from_array(data, chunks=(3, 2, 2))[part]
         assert _same(manifest.transform(lazy).compute(scheduler="synchronous"), stored[part])
         assert _same(
@@ -85,6 +87,9 @@ def test_the_inverse_gives_the_input_back_or_says_why_not(ran: tuple[NDArray[Any
     back = manifest.inverse_transform(stored)
     resolution = np.finfo(stored.dtype).eps * 8 * np.abs(data.astype(np.float64)).max()
     assert back.dtype == data.dtype
+    if manifest.chain.output_dims != DIMS:  # of some components it is the projection
+        np.testing.assert_allclose(manifest.transform(back), stored, rtol=0, atol=1e-5)
+        return
     assert np.abs(back.astype(np.float64) - data.astype(np.float64)).max() <= (resolution if data.dtype.kind == "f" else 0)
 
 

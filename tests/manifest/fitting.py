@@ -39,7 +39,7 @@ def fit_record(
         statistics = None
         if step.fitted_per is not None:
             so_far = values if index == 0 else replace(chain, output_dtype=np.dtype(np.float64))(values)
-            axes = tuple(axis for axis, dim in enumerate(dims) if dim in step.fitted_per)
+            axes = tuple(axis for axis, dim in enumerate(chain.output_dims) if dim in step.fitted_per)
             statistics = _statistics(so_far, axes, step.requires, nan_policy)
             gathered.append(FittedStatistics(index, step.fitted_per, statistics))
         fitted = (*chain.steps, step.fit(statistics))

@@ -37,9 +37,12 @@ def exact_distribution(values, axes) -> Distribution:
 def _chain(entries, values, dims=("sample", "feature"), output_dtype=None, nan_policy="skip") -> FittedChain:
     """`entries` fitted to `values`, whose first dim is the sample dim; every step sees what the steps before it put out."""
     steps: list[FittedStep] = []
+    left = dict(zip(dims, values.shape, strict=True))
     for step in bind_chain(parse_chain(entries), Input(dims, dims[0], values.dtype)):
         seen = run_steps(steps, np.array(values, np.float64), dims) if steps else values
-        steps.append(_observing(step, seen, dims, nan_policy) if step.observes else _fitted(step, seen, dims, nan_policy))
+        fit = _observing if step.observes else _fitted
+        steps.append(fit(step, seen, tuple(left), nan_policy))
+        left = step.output_sizes(left)
     dtype = default_output_dtype(values.dtype) if output_dtype is None else np.dtype(output_dtype)
     return FittedChain(tuple(steps), dims, dims[0], values.dtype, dtype)
 

@@ -43,7 +43,14 @@ OPTIONS = {
     "pearson_residuals": [{}, {"theta": 10, "clip": 1.5, "dims": ["x"]}, {"dims": ["y"]}],
     "sample_zscore": [{}, {"ddof": 1, "dims": ["x"]}],
     "sample_minmax": [{}, {"range": [-0.1, 0.2], "dims": ["y"]}],
-    "whiten": [{"method": "pca"}, {"dims": ["x"]}, {"method": "zca-cor", "epsilon": 0.1, "dims": ["y"]}],
+    "whiten": [
+        {"method": "pca"},
+        {"dims": ["x"]},
+        {"method": "zca-cor", "epsilon": 0.1, "dims": ["y"]},
+        {"method": "pca", "components": 2, "dims": ["x"]},
+        {"method": "pca", "components": 4},
+        {"components": 2, "dims": ["y"]},
+    ],
 }
 
 
@@ -85,6 +92,16 @@ def values(entry):
     return DATA.get(name, np.array)(values)
 
 
+def left_of(step):
+    """The dims and sizes of what a step, or a chain, puts out."""
+    return step.output_sizes(dict(zip(DIMS, SHAPE, strict=True)))
+
+
+def reordered(array, dims, wanted):
+    """`array`, whose axes are `dims`, with the axes `wanted`."""
+    return array.transpose([tuple(dims).index(dim) for dim in wanted])
+
+
 def bits(array):
     return array.shape, array.dtype, np.ascontiguousarray(array).tobytes()
 
@@ -107,19 +124,25 @@ def test_input_is_never_changed(entry, values, chain_of):
 def test_result_may_go_to_memory_that_is_given(entry, values, fitted):
     step = fitted(entry, values, DIMS)
     before = values.tobytes()
-    output = step(values, DIMS)
-    for function, given_values in [(step, values)] if step.why_not_invertible else [(step, values), (step.inverse, output)]:
-        expected = bits(function(given_values, DIMS))
-        assert bits(function(given_values, DIMS, np.full(SHAPE, 99.0))) == expected
-        assert bits(function(given_values.T, DIMS[::-1], np.full(SHAPE[::-1], 99.0)).T) == expected
+    output, left = step(values, DIMS), tuple(left_of(step))
+    forth, back = (step, values, DIMS, left, step.output_sizes), (step.inverse, output, left, DIMS, step.input_sizes)
+    for function, given_values, dims, after, sizes in [forth] if step.why_not_invertible else [forth, back]:
+        expected = bits(function(given_values, dims))
+        assert bits(function(given_values, dims, np.full(given_values.shape, 99.0))) == expected
+        turned = function(given_values.T, dims[::-1], np.full(given_values.shape[::-1], 99.0))
+        assert bits(reordered(turned, sizes(dict.fromkeys(dims[::-1], 0)), after)) == expected
     assert values.tobytes() == before
 
 
 @every_step
 def test_nan_stays_nan_and_nothing_else_becomes_nan(entry, values, fitted):
-    output = fitted(entry, values, DIMS)(values, DIMS)
-    np.testing.assert_array_equal(np.isnan(output), np.isnan(values) if "fillna" not in entry else np.zeros(SHAPE, bool))
-    assert output.shape == values.shape
+    step = fitted(entry, values, DIMS)
+    output, left = step(values, DIMS), left_of(step)
+    missing = np.isnan(values) if "fillna" not in entry else np.zeros(SHAPE, bool)
+    if tuple(left) != DIMS:  # NaN throughout a vector
+        missing = missing.any(axis=tuple(axis for axis, dim in enumerate(DIMS) if dim not in left), keepdims=True)
+        missing = missing.reshape([size if dim in DIMS else 1 for dim, size in left.items()])
+    np.testing.assert_array_equal(np.isnan(output), np.broadcast_to(missing, tuple(left.values())))
     assert output.dtype == np.float64
 
 
@@ -127,7 +150,11 @@ def test_nan_stays_nan_and_nothing_else_becomes_nan(entry, values, fitted):
 def test_inverse_returns_the_input_or_says_why_not(entry, values, fitted):
     step = fitted(entry, values, DIMS)
     output = step(values, DIMS)
-    if step.why_not_invertible is None:
+    if getattr(step.step, "components", None):
+        back = step.inverse(output, tuple(left_of(step)))
+        assert back.shape == values.shape
+        np.testing.assert_allclose(step(back, DIMS), output, rtol=1e-12, atol=1e-12)
+    elif step.why_not_invertible is None:
         np.testing.assert_allclose(step.inverse(output, DIMS), values, rtol=1e-12, atol=1e-12 * np.nanmax(np.abs(values)))
     else:
         with pytest.raises(NotInvertibleError, match=step.step.name) as caught:
@@ -189,7 +216,8 @@ def test_dims_in_any_order_give_the_same_bits(entry, values, chain_of):
     whole = chain(values)
     for order in ((0, 2, 1), (1, 0, 2), (1, 2, 0), (2, 0, 1), (2, 1, 0)):
         dims = tuple(DIMS[axis] for axis in order)
-        assert bits(chain(values.transpose(order), dims)) == bits(whole.transpose(order))
+        left = chain.output_sizes(dict.fromkeys(dims, 0))
+        assert bits(chain(values.transpose(order), dims)) == bits(reordered(whole, chain.output_dims, left))
 
 
 @every_step
@@ -254,7 +282,9 @@ def test_pickles(entry, values, chain_of):
 @every_step
 def test_empty_input_gives_empty_output(entry, values, chain_of):
     chain = chain_of([entry], values, DIMS)
-    assert chain(values[:0]).shape == (0, *SHAPE[1:])
+    assert chain(values[:0]).shape == (0, *tuple(left_of(chain).values())[1:])
+    if chain.invertible:
+        assert chain.inverse(chain(values[:0])).shape == (0, *SHAPE[1:])
 
 
 @every_step

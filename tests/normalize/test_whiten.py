@@ -177,16 +177,94 @@ def test_a_pickle_holds_the_parameters_alone(chain_of):
     assert pickle.dumps(chain.steps[0]) == before
 
 
-def test_fewer_components_are_refused(fitted):
+@pytest.mark.parametrize("components", [1, 3, 6])
+def test_components_are_those_of_scikit_learn(components, chain_of):
+    """To 1e-10 up to signs, also the inverse, which is the projection."""
+    decomposition = pytest.importorskip("sklearn.decomposition", reason="scikit-learn is the oracle")
+    values = correlated(mean=3.0)
+    chain = chain_of([{"whiten": {"method": "pca", "components": components}}], values)
+    assert chain.output_dims == ("sample", "component")
+    oracle = decomposition.PCA(n_components=components, whiten=True, svd_solver="full").fit(values)
+    for data in (values, values[::-3] * 1.5 - 2):
+        expected, output = oracle.transform(data), chain(data)
+        assert output.shape == (len(data), components)
+        signs = np.sign((output * expected).sum(axis=0))
+        np.testing.assert_allclose(output, expected * signs, rtol=1e-10, atol=1e-10)
+        np.testing.assert_allclose(chain.inverse(output), oracle.inverse_transform(expected), rtol=1e-10, atol=1e-10)
+        np.testing.assert_array_equal(chain(data[0]), output[0])
+        np.testing.assert_array_equal(chain.inverse(output[0]), chain.inverse(output)[0])
+
+
+@pytest.mark.parametrize("method", ["zca", "zca-cor"])
+def test_components_of_the_other_methods_keep_the_shape(method, chain_of):
+    """Of rank k, to 1e-10: what all components give, projected onto the eigenvectors of the k greatest eigenvalues."""
+    values = correlated() * [1.0, 2.0, 5.0, 1.0, 0.3, 1.0]
+    some = chain_of([{"whiten": {"method": method, "components": 2}}], values)
+    scaled = values / (values.std(axis=0, ddof=1) if method == "zca-cor" else 1.0)
+    vectors = np.linalg.eigh(np.cov(scaled.T))[1][:, -2:]
+    whole = chain_of([{"whiten": {"method": method}}], values)(values)
+    np.testing.assert_allclose(some(values), whole @ vectors @ vectors.T, rtol=1e-10, atol=1e-10)
+    projected = (scaled - scaled.mean(axis=0)) @ vectors @ vectors.T + scaled.mean(axis=0)
+    np.testing.assert_allclose(some.inverse(some(values)) / values * scaled, projected, rtol=1e-10, atol=1e-10)
+    assert some.output_dims == ("sample", "feature")
+
+
+def test_components_of_patches_are_one_dim_in_their_place(chain_of):
+    patches = correlated(features=12).reshape(400, 2, 3, 2)
+    dims = ("patch", "y", "x", "channel")
+    chain = chain_of([{"whiten": {"method": "pca", "components": 5}}], patches, dims)
+    flat = chain_of([{"whiten": {"method": "pca", "components": 5}}], patches.reshape(400, 12))
+    assert chain.output_dims == ("patch", "component")
+    np.testing.assert_array_equal(chain(patches), flat(patches.reshape(400, 12)))
+    np.testing.assert_array_equal(chain.inverse(chain(patches)).reshape(400, 12), flat.inverse(flat(patches.reshape(400, 12))))
+
+
+def test_dims_that_lie_apart_come_back_in_order(chain_of):
+    values = correlated(samples=300, features=6).reshape(100, 2, 3, 3)
+    dims = ("image", "channel", "pixel", "filter")
+    entry = {"whiten": {"method": "pca", "components": 6, "dims": ["filter", "channel"], "component_dim": "pc"}}
+    chain = chain_of([entry], values, dims)
+    assert chain.output_dims == ("image", "pc", "pixel")
+    np.testing.assert_allclose(chain.inverse(chain(values)), values, rtol=1e-12, atol=1e-12)
+    np.testing.assert_allclose(np.cov(np.moveaxis(chain(values), 1, 2).reshape(300, 6).T), np.eye(6), atol=1e-8)
+
+
+def test_steps_after_it_name_the_components(chain_of):
     values = correlated()
-    assert fitted({"whiten": {"components": 6}}, values).step.components == 6
-    with pytest.raises(ConfigError, match="change the shape") as caught:
-        fitted({"whiten": {"components": 3}}, values)
-    assert (caught.value.where, caught.value.found, caught.value.expected) == (
-        "whiten.components",
-        3,
-        "all 6, or no such option",
-    )
+    entries = [{"zscore": {"per": ["feature"]}}, {"whiten": {"method": "pca", "components": 3}}]
+    entries += [{"minmax": {"per": ["component"]}}, {"unit_norm": {"dims": ["component"]}}]
+    chain = chain_of(entries[:3], values)
+    output = chain(values)
+    np.testing.assert_allclose(output.min(axis=0), 0, atol=1e-12)
+    np.testing.assert_allclose(output.max(axis=0), 1, atol=1e-12)
+    projected = chain.inverse(output)
+    assert projected.shape == values.shape
+    np.testing.assert_allclose(chain(projected), output, rtol=1e-9, atol=1e-9)
+    np.testing.assert_allclose(np.linalg.norm(chain_of(entries, values)(values), axis=1), 1)
+
+
+def test_components_without_variance_are_0(chain_of):
+    values = np.column_stack([correlated(features=2), np.full(400, 7.0)])
+    output = chain_of([{"whiten": {"method": "pca", "components": 3}}], values)(values)
+    np.testing.assert_allclose(output[:, 2], 0, atol=1e-12)
+
+
+def test_components_that_do_not_fit_are_refused(fitted):
+    values = correlated()
+    with pytest.raises(ConfigError, match="more components than there are features") as caught:
+        fitted({"whiten": {"components": 7}}, values)
+    assert (caught.value.where, caught.value.found, caught.value.expected) == ("whiten.components", 7, "at most 6")
+    given = Input(("sample", "x"), "sample", np.dtype(np.float32), {"sample": 9, "x": 4})
+    with pytest.raises(ConfigError, match="more components") as caught:
+        bind_chain(parse_chain([{"whiten": {"components": 5}}]), given)
+    assert caught.value.where == "normalize.0.whiten.components"
+    pca = {"method": "pca", "components": 2}
+    for entries in ([{"whiten": {**pca, "component_dim": "x"}}], [{"whiten": pca}, {"whiten": {**pca, "component_dim": "x"}}]):
+        with pytest.raises(ConfigError, match="a dim of the components' name"):
+            bind_chain(parse_chain(entries), given)
+    step = fitted({"whiten": pca}, values)
+    with pytest.raises(ManifestError, match="wrong shape"):
+        step.step.restore({name: array[..., :1] if array.ndim > 1 else array for name, array in step.parameters.items()})
 
 
 def test_too_few_vectors(fitted):
