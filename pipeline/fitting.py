@@ -143,30 +143,55 @@ def _table(histogram: Histogram, at: int, steps: Sequence[FittedStep], per: tupl
 
 def _through(statistics: Statistics, index: int, step: FittedStep, per: tuple[str, ...]) -> Statistics:
     """The statistics of an affine step's output from its input's, both per `per`."""
-    if step.affine is None:
-        raise TypeError(f"{step.step.name} is not affine")
-    center, scale, offset = (_spread(values, step.per, per) for values in step.affine)
+    center, scale, offset = _parameters(step, per)
     low, high = (run_steps([step], extreme, per, first=index) for extreme in (statistics.minimum(), statistics.maximum()))
     _check_resolved(statistics, np.abs(high - low), np.maximum(np.abs(low), np.abs(high)), index, step)
-    derived = derive_affine(statistics, center, scale, offset, np.minimum(low, high), np.maximum(low, high))
-    if statistics.distribution is None or derived.distribution is None or not statistics.distribution.values.size:
-        return derived
-    return replace(derived, distribution=_mapped(statistics.distribution, derived.distribution, index, step, per))
+    given = statistics.distribution
+    distribution = None if given is None else mapped_distribution(given, step, per, index)
+    return derive_affine(statistics, center, scale, offset, np.minimum(low, high), np.maximum(low, high), distribution)
 
 
-def _mapped(given: Distribution, derived: Distribution, index: int, step: FittedStep, per: tuple[str, ...]) -> Distribution:
-    """`derived` with the values that the step itself puts out, to the last bit: ties and plateaus are found by equality."""
+def mapped_distribution(given: Distribution, step: FittedStep, per: tuple[str, ...], index: int = 0) -> Distribution:
+    """The distribution of what an affine step puts out, to the last bit, since ties and plateaus are found by equality.
+
+    A feature whose parameters are NaN loses its values. `relative_error` stays what it is, `origin` becomes what the step
+    makes of it, but for rounding.
+
+    Parameters
+    ----------
+    given : Distribution
+        Of the step's input, per the dims `per`.
+    step : FittedStep
+    per : tuple of str
+    index : int
+        Which number of its chain the step is, for messages.
+    """
+    if not given.values.size:
+        return given
     parts = []
     for feature, values, counts in given.each():
         place = np.unravel_index(feature, given.feature_shape) if per else ()
         one = step.select({dim: slice(int(at), int(at) + 1) for dim, at in zip(per, place, strict=True)})
-        shaped = values.reshape((1,) * len(per) + values.shape)
-        out = run_steps([one], shaped, (*per, BIN_DIM), first=index).ravel()
-        parts.append((np.full(out.shape, feature), out, counts))
+        out = run_steps([one], values.reshape((1,) * len(per) + values.shape), (*per, BIN_DIM), first=index).ravel()
+        kept = np.isfinite(out)
+        parts.append((np.full(int(kept.sum()), feature), out[kept], counts[kept]))
     features, values, counts = (np.concatenate(each) for each in zip(*parts, strict=True))
-    kept = np.isfinite(values)
-    moved = from_entries(given.feature_shape, features[kept], values[kept], counts[kept], derived.relative_error)
-    return replace(moved, origin=derived.origin)
+    moved = from_entries(given.feature_shape, features, values, counts, given.relative_error)
+    return replace(moved, origin=_mapped_origin(given, step, per))
+
+
+def _mapped_origin(given: Distribution, step: FittedStep, per: tuple[str, ...]) -> NDArray[np.float64]:
+    center, scale, offset = _parameters(step, per)
+    origin = np.zeros(given.feature_shape) if given.origin is None else given.origin
+    with np.errstate(over="ignore", invalid="ignore"):
+        return np.asarray((origin - center) * scale + offset)
+
+
+def _parameters(step: FittedStep, per: tuple[str, ...]) -> tuple[NDArray[np.float64], ...]:
+    """Center, scale and offset of an affine step, each to broadcast against the features along `per`."""
+    if step.affine is None:
+        raise TypeError(f"{step.step.name} is not affine")
+    return tuple(_spread(values, step.per, per) for values in step.affine)
 
 
 def _check_resolved(

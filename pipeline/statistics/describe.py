@@ -336,7 +336,13 @@ def _with_none(values: NDArray[Any], available: Floats | None = None) -> Any:
 
 
 def derive_affine(
-    statistics: Statistics, center: ArrayLike, scale: ArrayLike, offset: ArrayLike, min: NDArray[Any], max: NDArray[Any]
+    statistics: Statistics,
+    center: ArrayLike,
+    scale: ArrayLike,
+    offset: ArrayLike,
+    min: NDArray[Any],
+    max: NDArray[Any],
+    distribution: Distribution | None = None,
 ) -> Statistics:
     """The statistics of `(x − center)·scale + offset` from those of x, without reading x again.
 
@@ -351,6 +357,8 @@ def derive_affine(
         Broadcastable to the feature shape. A feature with a parameter that is not finite gets sums of 0.
     min, max : ndarray of float64
         The extrema of what the step puts out, as the step itself computes them.
+    distribution : Distribution, optional
+        Of what the step puts out, as the step itself computes it.
 
     Returns
     -------
@@ -382,7 +390,7 @@ def derive_affine(
         min=lowest,
         max=highest,
         sums=_affine_sums(statistics, lines),
-        distribution=statistics.distribution and statistics.distribution.affine(center, scale, offset),
+        distribution=distribution,
         deviation=None,
         covariance=statistics.covariance and statistics.covariance.affine(center, scale, offset),
     )

@@ -6,7 +6,7 @@ Not here: reading the values (`float_histogram.py`, `histogram.py`).
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from math import prod
 from typing import TypeAlias
 
@@ -43,7 +43,8 @@ class Distribution:
     relative_error : float
         0.0 where the values are the observations themselves.
     origin : ndarray of float64, optional
-        Of the feature shape: what `relative_error` is relative to the distance from. Without it 0; `affine` moves it.
+        Of the feature shape: what `relative_error` is relative to the distance from. Without it 0; what an affine step makes of
+        values it makes of this as well.
 
     Examples
     --------
@@ -141,25 +142,6 @@ class Distribution:
         for feature, end in enumerate(self.ends.tolist()):
             yield feature, self.values[start:end], self.counts[start:end]
             start = end
-
-    def affine(self, center: ArrayLike, scale: ArrayLike, offset: ArrayLike) -> Distribution:
-        """The distribution of `(x − center)·scale + offset`, with parameters that are broadcastable to the feature shape.
-
-        A feature whose parameters make values that are not finite loses those. `relative_error` stays what it is,
-        `origin` becomes what the step makes of it.
-        """
-        features = self._features()
-
-        def mapped(values: Floats, at: slice | Integers) -> Floats:
-            c, s, o = (self._parameter(each)[at] for each in (center, scale, offset))
-            with np.errstate(over="ignore", invalid="ignore"):
-                return (values - c) * s + o
-
-        values = mapped(self.values, features)
-        kept = np.isfinite(values)
-        moved = from_entries(self.feature_shape, features[kept], values[kept], self.counts[kept], self.relative_error)
-        origin = mapped(self._origin(), slice(None)).reshape(self.feature_shape)
-        return replace(moved, origin=origin)
 
     def sum_features(self, axes: tuple[int, ...]) -> Distribution:
         """The distribution that would have been kept without the feature axes `axes`, the observations being the same.
