@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from pipeline.errors import DataError
 from pipeline.normalize.names import Number
-from pipeline.normalize.step import FittedStep, Floats, Parameters, frozen_parameters, stored_parameters
+from pipeline.normalize.step import FittedStep, Floats, ParameterlessStep, Parameters, frozen_parameters, stored_parameters
 from pipeline.normalize.vectors import FittedVectorStep, VectorStep, checked_vectors, totals_of_counts
 
 if TYPE_CHECKING:
@@ -23,7 +23,7 @@ LIBRARY_SIZE = "library_size"
 COUNTED = "counted"
 
 
-class Dominance(VectorStep):
+class Dominance(ParameterlessStep, VectorStep):
     """1 where a count is more than `max_fraction` of its cell's total, else 0; NaN stays NaN."""
 
     name: ClassVar[str] = LIBRARY_SIZE
@@ -31,11 +31,9 @@ class Dominance(VectorStep):
 
     max_fraction: Number
 
-    def fit(self, statistics: Statistics | None = None) -> FittedDominance:
-        return FittedDominance(self, (), {})
-
-    def restore(self, parameters: Parameters) -> FittedDominance:
-        return FittedDominance(self, (), stored_parameters(self, (), parameters, ()))
+    @property
+    def function(self) -> type[FittedDominance]:
+        return FittedDominance
 
 
 @dataclass(frozen=True, eq=False)

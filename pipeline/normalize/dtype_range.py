@@ -6,7 +6,7 @@ Not here: scaling by what the data holds (`minmax.py`).
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar, Self
+from typing import ClassVar, Self
 
 import numpy as np
 from pydantic import Field
@@ -15,13 +15,10 @@ from pipeline.dtypes import IntegerName
 from pipeline.errors import ConfigError
 from pipeline.normalize.linear import interpolate
 from pipeline.normalize.names import Range
-from pipeline.normalize.step import FittedStep, Floats, Input, Parameters, Step, room, stored_parameters
-
-if TYPE_CHECKING:
-    from pipeline.statistics.describe import Statistics
+from pipeline.normalize.step import FittedStep, Floats, Input, ParameterlessStep, room
 
 
-class DtypeRange(Step):
+class DtypeRange(ParameterlessStep):
     """Scale integers by what their type can hold, without fitting anything.
 
     Unsigned: ``y = x / max``, in [0, 1]. Signed: ``y = x / -min``, in [-1, 1). With a range ``[a, b]``:
@@ -87,11 +84,9 @@ class DtypeRange(Step):
             )
         return self.model_copy(update={"dtype": given.dtype.name})
 
-    def fit(self, statistics: Statistics | None = None) -> FittedDtypeRange:
-        return FittedDtypeRange(self, (), {})
-
-    def restore(self, parameters: Parameters) -> FittedDtypeRange:
-        return FittedDtypeRange(self, (), stored_parameters(self, (), parameters, ()))
+    @property
+    def function(self) -> type[FittedDtypeRange]:
+        return FittedDtypeRange
 
 
 @dataclass(frozen=True, eq=False)

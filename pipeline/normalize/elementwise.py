@@ -7,20 +7,17 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar, Self
+from typing import ClassVar, Self
 
 import numpy as np
 from pydantic import Field, model_validator
 
 from pipeline.errors import DataError
 from pipeline.normalize.names import Number
-from pipeline.normalize.step import FittedStep, Floats, Parameters, Step, room, stored_parameters
-
-if TYPE_CHECKING:
-    from pipeline.statistics.describe import Statistics
+from pipeline.normalize.step import FittedStep, Floats, ParameterlessStep, room
 
 
-class Log1p(Step):
+class Log1p(ParameterlessStep):
     """Take the logarithm of 1 + x, which tames long tails and keeps zeros.
 
     ``y = log(1 + x) / log(base)``, accurate near 0, by default the natural logarithm. The function is NumPy's ``log1p``;
@@ -53,11 +50,9 @@ class Log1p(Step):
 
     base: Number | None = Field(default=None, gt=1, description="a finite number above 1; by default e")
 
-    def fit(self, statistics: Statistics | None = None) -> FittedLog1p:
-        return FittedLog1p(self, (), {})
-
-    def restore(self, parameters: Parameters) -> FittedLog1p:
-        return FittedLog1p(self, (), stored_parameters(self, (), parameters, ()))
+    @property
+    def function(self) -> type[FittedLog1p]:
+        return FittedLog1p
 
 
 @dataclass(frozen=True, eq=False)
@@ -91,7 +86,7 @@ def _contiguous(values: Floats) -> Floats:
     return np.require(values, np.float64, ["C", "A"])
 
 
-class Affine(Step):
+class Affine(ParameterlessStep):
     """Multiply by one number and add another.
 
     ``y = scale * x + shift``.
@@ -134,11 +129,9 @@ class Affine(Step):
     def is_affine(self) -> bool:
         return True
 
-    def fit(self, statistics: Statistics | None = None) -> FittedAffine:
-        return FittedAffine(self, (), {})
-
-    def restore(self, parameters: Parameters) -> FittedAffine:
-        return FittedAffine(self, (), stored_parameters(self, (), parameters, ()))
+    @property
+    def function(self) -> type[FittedAffine]:
+        return FittedAffine
 
 
 @dataclass(frozen=True, eq=False)
@@ -160,7 +153,7 @@ class FittedAffine(FittedStep):
         return np.asarray(0.0), np.asarray(self.step.scale), np.asarray(self.step.shift)
 
 
-class Clip(Step):
+class Clip(ParameterlessStep):
     """Move values outside two fixed bounds to the nearest bound.
 
     ``y = minimum(maximum(x, min), max)``; either bound may be left out. The function is NumPy's ``clip``.
@@ -198,11 +191,9 @@ class Clip(Step):
             raise ValueError("min below max")
         return self
 
-    def fit(self, statistics: Statistics | None = None) -> FittedClip:
-        return FittedClip(self, (), {})
-
-    def restore(self, parameters: Parameters) -> FittedClip:
-        return FittedClip(self, (), stored_parameters(self, (), parameters, ()))
+    @property
+    def function(self) -> type[FittedClip]:
+        return FittedClip
 
 
 @dataclass(frozen=True, eq=False)

@@ -6,19 +6,16 @@ Not here: values that stand for missing ones (`nodata.py`), and what a fit makes
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar
+from typing import ClassVar
 
 import numpy as np
 from pydantic import Field
 
 from pipeline.normalize.names import Number
-from pipeline.normalize.step import FittedStep, Floats, Parameters, Step, room, stored_parameters
-
-if TYPE_CHECKING:
-    from pipeline.statistics.describe import Statistics
+from pipeline.normalize.step import FittedStep, Floats, ParameterlessStep, room
 
 
-class FillNa(Step):
+class FillNa(ParameterlessStep):
     """Replace NaN by a number.
 
     ``y = value where x is NaN, else x``. The function is ``fillna`` of pandas and xarray. The steps after it, and the
@@ -48,11 +45,9 @@ class FillNa(Step):
 
     value: Number = Field(default=0.0, description="a finite number")
 
-    def fit(self, statistics: Statistics | None = None) -> FittedFillNa:
-        return FittedFillNa(self, (), {})
-
-    def restore(self, parameters: Parameters) -> FittedFillNa:
-        return FittedFillNa(self, (), stored_parameters(self, (), parameters, ()))
+    @property
+    def function(self) -> type[FittedFillNa]:
+        return FittedFillNa
 
 
 @dataclass(frozen=True, eq=False)

@@ -6,17 +6,14 @@ Not here: what becomes of NaN in a fit (`fit.nan`).
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Self
+from typing import Annotated, Any, ClassVar, Self
 
 import numpy as np
 from pydantic import BeforeValidator, Field
 
 from pipeline.errors import ConfigError
 from pipeline.normalize.names import Number, Numbers
-from pipeline.normalize.step import FittedStep, Floats, Input, Parameters, Step, room, stored_parameters
-
-if TYPE_CHECKING:
-    from pipeline.statistics.describe import Statistics
+from pipeline.normalize.step import FittedStep, Floats, Input, ParameterlessStep, room
 
 
 def _listed(given: object) -> object:
@@ -26,7 +23,7 @@ def _listed(given: object) -> object:
 EXACT_INTEGERS = 2.0**53
 
 
-class Nodata(Step):
+class Nodata(ParameterlessStep):
     """Replace values that stand for missing ones by NaN, which no statistic counts and every step keeps.
 
     ``y = NaN where x is one of values, else x``. The term is GDAL's; CF conventions call such a value ``missing_value``. It
@@ -89,11 +86,9 @@ class Nodata(Step):
             )
         return stored
 
-    def fit(self, statistics: Statistics | None = None) -> FittedNodata:
-        return FittedNodata(self, (), {})
-
-    def restore(self, parameters: Parameters) -> FittedNodata:
-        return FittedNodata(self, (), stored_parameters(self, (), parameters, ()))
+    @property
+    def function(self) -> type[FittedNodata]:
+        return FittedNodata
 
 
 @dataclass(frozen=True, eq=False)

@@ -6,7 +6,7 @@ Not here: scaling by statistics of all samples (`standard.py`, `minmax.py`), and
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar
+from typing import ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,16 +14,13 @@ from pydantic import Field
 
 from pipeline.normalize.linear import interpolate
 from pipeline.normalize.names import Count, Range
-from pipeline.normalize.step import Floats, Parameters, stored_parameters
+from pipeline.normalize.step import Floats, ParameterlessStep
 from pipeline.normalize.vectors import FittedVectorStep, VectorStep, refuse_infinite
-
-if TYPE_CHECKING:
-    from pipeline.statistics.describe import Statistics
 
 LARGEST_EXPONENT = 1023
 
 
-class SampleZScore(VectorStep):
+class SampleZScore(ParameterlessStep, VectorStep):
     """Center each sample on its own mean and divide it by its own standard deviation.
 
     ``y = (x - mean) / std``, both of the sample over `dims` together: by default all dims but the sample dim; without the
@@ -60,11 +57,9 @@ class SampleZScore(VectorStep):
 
     ddof: Count = Field(default=0, ge=0, le=1, description="0 or 1")
 
-    def fit(self, statistics: Statistics | None = None) -> FittedSampleZScore:
-        return FittedSampleZScore(self, (), {})
-
-    def restore(self, parameters: Parameters) -> FittedSampleZScore:
-        return FittedSampleZScore(self, (), stored_parameters(self, (), parameters, ()))
+    @property
+    def function(self) -> type[FittedSampleZScore]:
+        return FittedSampleZScore
 
 
 @dataclass(frozen=True, eq=False)
@@ -93,7 +88,7 @@ class FittedSampleZScore(FittedVectorStep):
         return "the samples' means and standard deviations are not kept"
 
 
-class SampleMinMax(VectorStep):
+class SampleMinMax(ParameterlessStep, VectorStep):
     """Map each sample's own smallest and largest value to the ends of a range.
 
     ``y = (x - min) / (max - min) * (b - a) + a``, min and max those of the sample over `dims` together: by default all dims
@@ -129,11 +124,9 @@ class SampleMinMax(VectorStep):
 
     range: Range = Field(default=(0.0, 1.0), description="two finite numbers, the first below the second")
 
-    def fit(self, statistics: Statistics | None = None) -> FittedSampleMinMax:
-        return FittedSampleMinMax(self, (), {})
-
-    def restore(self, parameters: Parameters) -> FittedSampleMinMax:
-        return FittedSampleMinMax(self, (), stored_parameters(self, (), parameters, ()))
+    @property
+    def function(self) -> type[FittedSampleMinMax]:
+        return FittedSampleMinMax
 
 
 @dataclass(frozen=True, eq=False)

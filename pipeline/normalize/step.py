@@ -156,6 +156,21 @@ class Step(BaseModel, ABC):
         """The function whose parameters were stored; raises ManifestError where they do not fit the options."""
 
 
+class ParameterlessStep(Step):
+    """A step that is fitted to nothing: its options are all that it needs."""
+
+    @property
+    @abstractmethod
+    def function(self) -> type[FittedStep]:
+        """What it is once fitted."""
+
+    def fit(self, statistics: Statistics | None = None) -> FittedStep:
+        return self.function(self, (), {})
+
+    def restore(self, parameters: Parameters) -> FittedStep:
+        return self.function(self, (), stored_parameters(self, (), parameters, ()))
+
+
 @dataclass(frozen=True, eq=False)
 class FittedStep(ABC):
     """A step with its parameters: a function of float64 arrays.

@@ -7,17 +7,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar, Literal
+from typing import ClassVar, Literal
 
 import numpy as np
 from pydantic import Field
 
 from pipeline.errors import DataError
-from pipeline.normalize.step import Floats, Parameters, stored_parameters
+from pipeline.normalize.step import Floats, ParameterlessStep
 from pipeline.normalize.vectors import FittedVectorStep, VectorStep
-
-if TYPE_CHECKING:
-    from pipeline.statistics.describe import Statistics
 
 # Each takes a C-contiguous (vectors, elements) array, and another that it may overwrite. It reduces the contiguous last
 # axis, which NumPy does row by row in an order (pairwise summation) that depends on the number of elements alone.
@@ -31,7 +28,7 @@ SAFE_MAGNITUDE = (2.0**-480, 2.0**480)
 RESCALE = 2.0**600
 
 
-class UnitNorm(VectorStep):
+class UnitNorm(ParameterlessStep, VectorStep):
     """Divide each vector by its norm, so that every vector has length 1.
 
     ``y = x / norm(x)`` with l1 ``sum(|x|)``, l2 ``sqrt(sum(x**2))`` or max ``max(|x|)``, over `dims` together: by default all
@@ -65,11 +62,9 @@ class UnitNorm(VectorStep):
 
     norm: Literal["l1", "l2", "max"] = Field(default="l2", description="l1, l2 or max")
 
-    def fit(self, statistics: Statistics | None = None) -> FittedUnitNorm:
-        return FittedUnitNorm(self, (), {})
-
-    def restore(self, parameters: Parameters) -> FittedUnitNorm:
-        return FittedUnitNorm(self, (), stored_parameters(self, (), parameters, ()))
+    @property
+    def function(self) -> type[FittedUnitNorm]:
+        return FittedUnitNorm
 
 
 @dataclass(frozen=True, eq=False)

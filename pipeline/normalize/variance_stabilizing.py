@@ -6,22 +6,19 @@ Not here: `log1p` (`elementwise.py`) and transformations whose exponent is fitte
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar
+from typing import ClassVar
 
 import numpy as np
 from pydantic import Field
 
 from pipeline.errors import DataError
 from pipeline.normalize.names import Number
-from pipeline.normalize.step import FittedStep, Floats, Parameters, Step, room, stored_parameters
-
-if TYPE_CHECKING:
-    from pipeline.statistics.describe import Statistics
+from pipeline.normalize.step import FittedStep, Floats, ParameterlessStep, room
 
 OFFSET = 3 / 8
 
 
-class Arcsinh(Step):
+class Arcsinh(ParameterlessStep):
     """Take the inverse hyperbolic sine, which is linear near zero, logarithmic far from it, and takes negative values.
 
     ``y = arcsinh(x / cofactor)``. The function is NumPy's; the cofactor, up to which the scale is about linear, is that of
@@ -54,11 +51,9 @@ class Arcsinh(Step):
 
     cofactor: Number = Field(default=1.0, gt=0, description="a finite number above 0")
 
-    def fit(self, statistics: Statistics | None = None) -> FittedArcsinh:
-        return FittedArcsinh(self, (), {})
-
-    def restore(self, parameters: Parameters) -> FittedArcsinh:
-        return FittedArcsinh(self, (), stored_parameters(self, (), parameters, ()))
+    @property
+    def function(self) -> type[FittedArcsinh]:
+        return FittedArcsinh
 
 
 @dataclass(frozen=True, eq=False)
@@ -79,7 +74,7 @@ class FittedArcsinh(FittedStep):
         return result if self.step.cofactor == 1 else np.multiply(result, self.step.cofactor, out=result)
 
 
-class Anscombe(Step):
+class Anscombe(ParameterlessStep):
     """Give Poisson counts a variance of about 1, whatever their mean.
 
     ``y = 2 * sqrt(x + 3/8)`` (Anscombe, 1948, doi:10.1093/biomet/35.3-4.246): for means above about 4.
@@ -103,11 +98,9 @@ class Anscombe(Step):
     reference: ClassVar[str] = "Anscombe 1948, doi:10.1093/biomet/35.3-4.246"
     inverse_note: ClassVar[str] = "algebraic (not the unbiased one), exact but for rounding"
 
-    def fit(self, statistics: Statistics | None = None) -> FittedAnscombe:
-        return FittedAnscombe(self, (), {})
-
-    def restore(self, parameters: Parameters) -> FittedAnscombe:
-        return FittedAnscombe(self, (), stored_parameters(self, (), parameters, ()))
+    @property
+    def function(self) -> type[FittedAnscombe]:
+        return FittedAnscombe
 
 
 @dataclass(frozen=True, eq=False)
