@@ -13,20 +13,17 @@ from typing import Any, TypeAlias
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
-from pipeline.block import Block, block_step, tile
 from pipeline.dtypes import is_supported
 from pipeline.errors import ConfigError, DataError, InputMismatchError, ManifestError, NotInvertibleError
-from pipeline.normalize.cast import cast_into
 from pipeline.normalize.names import located
 from pipeline.normalize.parse import parse_chain
 from pipeline.normalize.step import FittedStep, Floats, Indexer, Input, Step
+from pipeline.normalize.tiling import Run, Scratch, Work, carry_out, select_steps
 
-__all__ = ["PIECE_BYTES", "FittedChain", "bind_chain", "parse_chain", "run_inverse", "run_steps"]
+__all__ = ["FittedChain", "bind_chain", "parse_chain", "run_inverse", "run_steps"]
 
-PIECE_BYTES = 2**20
 UNKNOWN = -1
 
-Scratch: TypeAlias = Sequence[Floats]
 Function: TypeAlias = Callable[[Floats, tuple[str, ...], Floats | None], Floats]
 
 
@@ -184,7 +181,7 @@ class FittedChain:
         """
         values = np.asarray(values)
         sizes = self._checked_sizes(values, dims, self.dims, self.sizes)
-        return self._in_pieces(run_steps, values, sizes, self.output_sizes(sizes), self.output_dtype)
+        return self._carried_out(run_steps, values, sizes, self.output_sizes(sizes), self.output_dtype)
 
     def inverse(
         self, values: NDArray[Any], dims: tuple[str, ...] | None = None, dtype: DTypeLike | None = None
@@ -213,7 +210,7 @@ class FittedChain:
         values = np.asarray(values)
         sizes = self._checked_sizes(values, dims, self.output_dims, self.output_sizes(self.sizes))
         left = self.input_sizes(sizes)
-        inverted = self._in_pieces(run_inverse, values, sizes, left, result, remedy="ask for dtype float64")
+        inverted = self._carried_out(run_inverse, values, sizes, left, result, remedy="ask for dtype float64")
         order = self.dims if dims is None else left
         return np.ascontiguousarray(inverted.transpose([tuple(left).index(dim) for dim in order if dim in left]))
 
@@ -287,16 +284,16 @@ class FittedChain:
 
     def select(self, indexers: Mapping[str, Indexer]) -> FittedChain:
         """The same function for a part of the features: each indexer picks along one dim; other dims are ignored."""
-        return replace(self, steps=_selected(self.steps, indexers))
+        return replace(self, steps=select_steps(self.steps, indexers))
 
     @property
     def _reasons(self) -> list[tuple[str, str]]:
         reasons = ((step.step.name, step.why_not_invertible) for step in self.steps)
         return [(name, reason) for name, reason in reasons if reason is not None]
 
-    def _in_pieces(
+    def _carried_out(
         self,
-        run: Callable[..., Floats],
+        run: Run,
         values: NDArray[Any],
         sizes: Mapping[str, int],
         left: Mapping[str, int],
@@ -304,24 +301,10 @@ class FittedChain:
         remedy: str | None = None,
     ) -> NDArray[Any]:
         """What `run` makes of `values`, whose dims and sizes are `sizes`: an array of the dims and sizes `left`."""
-        output = np.empty(tuple(left.values()), dtype)
-        dims = tuple(sizes)
-        if values.size * 8 <= PIECE_BYTES:
-            cast_into(run(self.steps, _as_float64(values), dims), output, remedy)
-            return output
-        rooms: list[Floats] = []
-        for piece in self._pieces(values.shape, dims):
-            rooms = rooms or [np.empty(piece.size), np.empty(piece.size)]
-            scratch = [room[: piece.size].reshape(piece.shape) for room in rooms]
-            part = {dim: own for dim, own in zip(dims, piece.slices, strict=True) if own != slice(0, sizes[dim])}
-            converted = _as_float64(values[piece.slices], scratch[0])
-            place = tuple(part.get(dim, slice(None)) for dim in left)
-            cast_into(run(_selected(self.steps, part), converted, dims, scratch), output[place], remedy)
+        dims, output = tuple(sizes), np.empty(tuple(left.values()), dtype)
+        whole = self.whole_dims | set(dims).difference(self.dims)
+        carry_out(Work(run, self.steps, values, dims, output, tuple(left), whole, remedy))
         return output
-
-    def _pieces(self, shape: tuple[int, ...], dims: tuple[str, ...]) -> Iterable[Block]:
-        whole = frozenset(axis for axis, dim in enumerate(dims) if dim in self.whole_dims or dim not in self.dims)
-        return tile(shape, block_step(shape, (1,) * len(shape), 8, PIECE_BYTES, whole))
 
     def _checked_sizes(
         self, values: NDArray[Any], dims: tuple[str, ...] | None, known: tuple[str, ...], fitted: Mapping[str, int]
@@ -346,32 +329,3 @@ class FittedChain:
             if fitted.get(dim, size) != size:
                 raise InputMismatchError("another size than was fitted", where=dim, found=size, expected=fitted[dim])
         return sizes
-
-
-def _selected(steps: tuple[FittedStep, ...], indexers: Mapping[str, Indexer]) -> tuple[FittedStep, ...]:
-    picked = []
-    for step in steps:
-        picked.append(step.select(indexers) if any(dim in step.per for dim in indexers) else step)
-        if step.step.selected_dim in indexers:
-            masks = {dim: step.keeps(dim) for dim in indexers}
-            indexers = {dim: at if (mask := masks[dim]) is None else _among(mask, at) for dim, at in indexers.items()}
-    return tuple(picked)
-
-
-def _among(kept: NDArray[np.bool_], indexer: Indexer) -> Indexer:
-    """What `indexer` picks of all features, as an indexer of those that are `kept`."""
-    if isinstance(indexer, slice) and indexer.indices(len(kept)) == (0, len(kept), 1):
-        return slice(None)
-    places = np.arange(len(kept))[indexer]
-    rank = np.cumsum(kept) - 1
-    return np.asarray(rank[places[kept[places]]], dtype=np.intp)
-
-
-def _as_float64(values: NDArray[Any], out: Floats | None = None) -> Floats:
-    """C-contiguous and aligned, the one layout that steps see: `values` itself, or a copy, in `out` where that is given."""
-    if values.dtype == np.float64 and values.flags.c_contiguous and values.flags.aligned:
-        return values
-    out = np.empty(values.shape) if out is None else out
-    with np.errstate(invalid="ignore"):  # a signaling NaN becomes a quiet one
-        np.copyto(out, values)
-    return out

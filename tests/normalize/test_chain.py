@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from pipeline.errors import ConfigError, DataError, InputMismatchError, ManifestError, NotInvertibleError
-from pipeline.normalize import FittedChain, Input, bind_chain, default_output_dtype, parse_chain, run_steps
+from pipeline.normalize import FittedChain, Input, bind_chain, default_output_dtype, parse_chain, run_steps, tiling
 from pipeline.normalize import chain as chain_module
 from pipeline.normalize.elementwise import Affine, Log1p
 from pipeline.normalize.minmax import MinMax
@@ -71,7 +71,7 @@ def test_pieces_subsets_and_layouts_of_a_long_chain_give_the_same_bits(data, cou
     pick = data.draw(st.lists(st.integers(0, 2), min_size=1, max_size=3))
     part = np.asarray(counts[start:stop][:, pick].transpose(order), order=data.draw(st.sampled_from("CF")))
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(chain_module, "PIECE_BYTES", data.draw(st.integers(8, 2000)))
+        patch.setattr(tiling, "PIECE_BYTES", data.draw(st.integers(8, 2000)))
         output = chain.select({"y": np.array(pick)})(part, tuple(DIMS[axis] for axis in order))
     assert output.flags.c_contiguous
     assert output.tobytes() == whole[start:stop][:, pick].transpose(order).tobytes()
@@ -81,7 +81,7 @@ def test_real_pieces_give_the_same_bits(chain_of):
     values = np.random.default_rng(6).standard_normal((700, 999)).astype(np.float32)
     chain = chain_of([{"affine": {"scale": 0.1, "shift": 2}}, "log1p", "unit_norm"], np.abs(values))
     whole = chain(np.abs(values))
-    assert whole.size * 8 > 4 * chain_module.PIECE_BYTES
+    assert whole.size * 8 > 4 * tiling.PIECE_BYTES
     np.testing.assert_array_equal(np.stack([chain(np.abs(row)) for row in values[:50]]), whole[:50])
     np.testing.assert_array_equal(chain(np.abs(values).T, ("feature", "sample")).T, whole)
 
@@ -104,7 +104,7 @@ def test_temporaries_are_of_the_size_of_a_piece(monkeypatch):
     seen = []
     monkeypatch.setattr(chain_module, "run_steps", lambda steps, values, dims, scratch: (seen.append(values.nbytes), values)[1])
     of(Affine(scale=2), output_dtype="float32")(np.zeros((1000, 1000), np.float32))
-    assert max(seen) <= chain_module.PIECE_BYTES
+    assert max(seen) <= tiling.PIECE_BYTES
     assert sum(seen) == 8 * 1000 * 1000
 
 

@@ -9,8 +9,7 @@ import pytest
 
 from pipeline.errors import ConfigError, DataError, ManifestError
 from pipeline.manifest import ManifestRecord
-from pipeline.normalize import chain as chain_module
-from pipeline.normalize import parse_chain
+from pipeline.normalize import parse_chain, tiling
 from pipeline.normalize.power import Power
 from pipeline.normalize.power_fit import fit_power
 
@@ -277,7 +276,7 @@ def test_the_same_bits_whatever_the_pieces_and_the_layout(chain_of, monkeypatch,
     whole = chain(values)
     back = chain.inverse(whole)
     for piece_bytes in (8, 72, 400):
-        monkeypatch.setattr(chain_module, "PIECE_BYTES", piece_bytes)
+        monkeypatch.setattr(tiling, "PIECE_BYTES", piece_bytes)
         for given in (values, np.asfortranarray(values), np.repeat(values, 2, axis=1)[:, ::2]):
             assert chain(given).tobytes() == whole.tobytes()
         assert chain.inverse(np.asfortranarray(whole)).tobytes() == back.tobytes()

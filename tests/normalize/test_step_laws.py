@@ -11,8 +11,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from pipeline.errors import ManifestError, NotInvertibleError
-from pipeline.normalize import STEPS, Input
-from pipeline.normalize import chain as chain_module
+from pipeline.normalize import STEPS, Input, tiling
 from pipeline.normalize.features import FeatureStep
 
 DIMS = ("sample", "y", "x")
@@ -234,7 +233,7 @@ def test_pieces_of_any_size_give_the_same_bits(entry, values, chain_of, monkeypa
     whole = chain(values)
     flipped = chain(values.T, DIMS[::-1])
     for piece_bytes in (8, 40, 104, 360):
-        monkeypatch.setattr(chain_module, "PIECE_BYTES", piece_bytes)
+        monkeypatch.setattr(tiling, "PIECE_BYTES", piece_bytes)
         assert bits(chain(values)) == bits(whole)
         assert bits(chain(values.T, DIMS[::-1])) == bits(flipped)
         if chain.invertible:
