@@ -21,22 +21,6 @@ from pipeline.source.source import Source
 
 
 @dataclass(frozen=True)
-class Written:
-    """What a part of the writing pass did.
-
-    Parameters
-    ----------
-    blocks : int
-        How many were written.
-    summaries : mapping of int to mapping of str to Summary, optional
-        Those of their values, where the pass was asked to gather some on the way.
-    """
-
-    blocks: int
-    summaries: Grouped | None = None
-
-
-@dataclass(frozen=True)
 class Write:
     """What the writing pass does with a block.
 
@@ -55,11 +39,11 @@ class Write:
     sink: Sink
     gather: Gather | None = None
 
-    def __call__(self, block: Block, values: NDArray[Any]) -> Written:
+    def __call__(self, block: Block, values: NDArray[Any]) -> Grouped | None:
         part = dict(zip(self.source.dims, block.slices, strict=True))
         normalized = self.chain.select(part)(values, self.source.dims)
         self.sink.write(self._written(block), normalized)
-        return Written(1, self.gather(block, values) if self.gather else None)
+        return self.gather(block, values) if self.gather else None
 
     def _written(self, block: Block) -> Block:
         """The block of the output: along a dim of which the output has a part, or nothing, `block` holds everything."""
@@ -68,24 +52,23 @@ class Write:
         return Block(tuple(starts.get(dim, 0) for dim in stops), tuple(stops.values()))
 
 
-def write_blocks(task: Write, blocks: Iterable[Block], executor: Executor, advance: Advance) -> Written:
-    """Write every block.
+def write_blocks(task: Write, blocks: Iterable[Block], executor: Executor, advance: Advance) -> Grouped | None:
+    """Write every block; what was gathered on the way, None where nothing was to be.
 
     Raises
     ------
     ChunkError, DataError, WriteError
         The first that any block met; the output then stays one that does not open.
     """
-    groups = group_by_axes(blocks, task.gather.feature_axes if task.gather else ())
-    if not groups:
-        return Written(0)
-    parts = executor.map_merge(task, _merge, list(groups.values()), advance)
-    boxes = [task.gather.box(box) if task.gather else box for box in groups]
-    summaries = [(box, part.summaries) for box, part in zip(boxes, parts, strict=True) if part.summaries is not None]
-    joined = with_everything(join_groups(summaries, task.gather.feature_shape)) if task.gather else None
-    return Written(sum(part.blocks for part in parts), joined)
+    gathering = task.gather
+    groups = group_by_axes(blocks, gathering.feature_axes if gathering else ())
+    parts = executor.map_merge(task, _merge, list(groups.values()), advance) if groups else []
+    if gathering is None or not parts:
+        return None
+    found = [(gathering.box(box), part) for box, part in zip(groups, parts, strict=True) if part is not None]
+    return with_everything(join_groups(found, gathering.feature_shape))
 
 
-def _merge(parts: Sequence[Written]) -> Written:
-    summaries = [part.summaries for part in parts if part.summaries is not None]
-    return Written(sum(part.blocks for part in parts), merge_groups(summaries) if summaries else None)
+def _merge(parts: Sequence[Grouped | None]) -> Grouped | None:
+    found = [part for part in parts if part is not None]
+    return merge_groups(found) if found else None

@@ -209,7 +209,7 @@ def write_pass(task: Write, block_bytes: int, executor: Executor, reporter: Repo
     blocks = list(tile(source.shape, apply_step(source, unit, dtype, whole, block_bytes, output)))
     total_bytes = sum(decoded_bytes(block, source.dtype) for block in blocks)
     with reporting(reporter, "apply", total_bytes, len(blocks)) as advance:
-        return write_blocks(task, blocks, executor, advance).summaries
+        return write_blocks(task, blocks, executor, advance)
 
 
 def pass_blocks(job: Job, each: Pass) -> list[Block]:

@@ -17,7 +17,7 @@ import zarr
 from distributed import LocalCluster
 from numpy.typing import NDArray
 
-from pipeline.apply import Write, Written
+from pipeline.apply import Write
 from pipeline.block import Block
 from pipeline.config import Config, parse_config
 from pipeline.errors import ChunkError, DataError, OutputExistsError, WriteError
@@ -74,7 +74,7 @@ class Pause:
         self.reached, self.over, self.blocks = threading.Event(), threading.Event(), 0
         call = Write.__call__
 
-        def paused(task: Write, block: Block, values: NDArray[Any]) -> Written:
+        def paused(task: Write, block: Block, values: NDArray[Any]) -> Any:
             if task.chain.steps[0].step.range[1] == 1:
                 self.blocks += 1
                 if self.blocks == 3:
