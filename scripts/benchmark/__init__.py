@@ -1,0 +1,1 @@
+"""What `scripts/bench` runs: subjects, floors, this program and its peers, measured in turn and reported."""

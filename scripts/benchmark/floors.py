@@ -1,0 +1,132 @@
+"""The least that any program does: read and decode every chunk; for a new store also convert, encode and write.
+
+`python -m benchmark.floors NAME` is one of three: `zarr` reads through zarr-python with the codec pipeline that this program
+uses, `default` with zarr-python's own, `direct` decodes the stored objects without it. None uses this program's code but the
+first, which asks it which codec pipeline that is.
+"""
+
+from __future__ import annotations
+
+import math
+import sys
+from collections.abc import Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import zarr
+from numpy.typing import NDArray
+
+from benchmark.blocks import Box, boxes, create_output, open_input
+from benchmark.driver import CannotError, Clock, Work, serve
+from benchmark.task import Task
+
+DEFAULT_PIPELINE = "zarr.core.codec_pipeline.BatchedCodecPipeline"
+
+
+def each_box(threads: int, work: Callable[[Box], None], wanted: Iterable[Box]) -> None:
+    """Do `work` on every box, so many at once."""
+    with ThreadPoolExecutor(threads) as pool:
+        for _ in pool.map(work, wanted):
+            pass
+
+
+def read(task: Task, clock: Clock) -> None:
+    """Read and decode the blocks that the fit pass reads, and drop them."""
+    with clock.timed():
+        _read(task)
+    clock.said["codec_pipeline"] = str(zarr.config.get("codec_pipeline.path"))
+
+
+def _read(task: Task) -> None:
+    array = open_input(task)
+    each_box(task.threads, lambda box: _drop(array[box]), boxes(array.shape, task.fit_block))
+
+
+def _drop(values: Any) -> None:
+    """Let go of a block."""
+
+
+def copy(task: Task, clock: Clock) -> None:
+    """Write the same output: read the blocks that the writing pass reads, convert them, then encode and write."""
+    values = _output_values(task)
+    with clock.timed():
+        _copy(task, values)
+
+
+def read_and_copy(task: Task, clock: Clock) -> None:
+    """What a fit and the writing pass after it cost at least: two reads, one write."""
+    values = _output_values(task)
+    with clock.timed():
+        _read(task)
+        _copy(task, values)
+
+
+def _output_values(task: Task) -> NDArray[Any]:
+    """A block of real output, repeated from a smaller one: encoding depends on the values, and the floor computes none."""
+    small: NDArray[Any] = np.asarray(zarr.open_array(task.template, path=task.array, mode="r")[...])
+    rows = np.arange(task.apply_block[0]) % len(small)
+    return small[rows]
+
+
+def _copy(task: Task, values: NDArray[Any]) -> None:
+    source, output = open_input(task), create_output(task)
+
+    def one(box: Box) -> None:
+        block = np.asarray(source[box])
+        _drop(block.astype(values.dtype))
+        output[box] = values[tuple(slice(0, part.stop - part.start) for part in box)]
+
+    each_box(task.threads, one, boxes(source.shape, task.apply_block))
+
+
+def default_read(task: Task, clock: Clock) -> None:
+    """As `read`, by zarr-python as it comes."""
+    with zarr.config.set({"codec_pipeline.path": DEFAULT_PIPELINE}):
+        read(task, clock)
+
+
+def direct_read(task: Task, clock: Clock) -> None:
+    """Read every stored object and decode it into one buffer a thread."""
+    array = open_input(task)
+    if array.shards is not None or len(array.compressors) != 1 or not isinstance(array.compressors[0], zarr.codecs.BloscCodec):
+        raise CannotError("only chunks that are one Blosc frame each")
+    folder = Path(task.store) / task.array / "c"
+    with clock.timed():
+        paths = [path for path in folder.rglob("*") if path.is_file()]
+        per_thread = math.ceil(len(paths) / task.threads)
+        parts = [paths[first : first + per_thread] for first in range(0, len(paths), per_thread)]
+        with ThreadPoolExecutor(task.threads) as pool:
+            list(pool.map(partial(_decode, nbytes=math.prod(array.chunks) * array.dtype.itemsize), parts))
+
+
+def _decode(paths: list[Path], nbytes: int) -> None:
+    import numcodecs.blosc
+
+    buffer = np.empty(nbytes, np.uint8)
+    for path in paths:
+        numcodecs.blosc.decompress(path.read_bytes(), buffer)
+
+
+def adopt_codec_pipeline() -> None:
+    """Read with the codec pipeline that this program sets, if it sets one: importing it is all that takes."""
+    import pipeline.run  # noqa: F401
+
+
+def main() -> None:
+    """Serve the floor that the command line names."""
+    name = sys.argv[1]
+    if name == "zarr":
+        adopt_codec_pipeline()
+    works: dict[str, dict[str, Work]] = {
+        "zarr": {"fit": read, "quantiles": read, "apply": copy, "run": read_and_copy, "cells": read_and_copy},
+        "default": {"fit": default_read},
+        "direct": {"fit": direct_read},
+    }
+    serve(works[name], ("zarr", "numpy"), "a floor of reading")
+
+
+if __name__ == "__main__":
+    main()
