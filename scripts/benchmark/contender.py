@@ -7,7 +7,7 @@ import select
 import signal
 import subprocess
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -35,6 +35,10 @@ class Contender:
     lasting : bool
         Whether one process does all tasks of a subject. Otherwise each kind of task has a fresh one, whose memory tells what
         that task takes.
+    run_is_sum : bool
+        Whether its whole run is its fit and then its apply, which share nothing, so that the two need not be done again.
+    same_output : bool
+        Whether it writes what this program writes.
     """
 
     name: str
@@ -42,6 +46,8 @@ class Contender:
     module: tuple[str, ...]
     kinds: tuple[str, ...] = ()
     lasting: bool = False
+    run_is_sum: bool = False
+    same_output: bool = True
 
 
 class Process:
@@ -56,10 +62,9 @@ class Process:
         """What became of `task`; a process that takes too long is ended."""
         if self._process.stdin is None or self._process.stdout is None:
             raise RuntimeError("started without pipes")
-        if self._process.poll() is not None:
-            return Answer(error=f"its process is over, see {self._log}")
-        self._process.stdin.write(task.to_line() + "\n")
-        self._process.stdin.flush()
+        with suppress(BrokenPipeError):
+            self._process.stdin.write(task.to_line() + "\n")
+            self._process.stdin.flush()
         if not select.select([self._process.stdout], [], [], limit_seconds)[0]:
             self._kill()
             return Answer(error=f"not done within {limit_seconds:.0f} s")
@@ -68,8 +73,9 @@ class Process:
 
     def stop(self) -> None:
         """Let the process end, or end it."""
-        if self._process.stdin is not None and self._process.poll() is None:
-            self._process.stdin.close()
+        if self._process.stdin is not None:
+            with suppress(BrokenPipeError):
+                self._process.stdin.close()
         try:
             self._process.wait(STOP_SECONDS)
         except subprocess.TimeoutExpired:

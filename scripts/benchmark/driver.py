@@ -22,6 +22,7 @@ from benchmark.task import Answer, Task
 
 Statistics: TypeAlias = Mapping[str, Any]
 KILOBYTE = 1024
+MESSAGE_CHARACTERS = 200
 
 
 class CannotError(Exception):
@@ -88,7 +89,8 @@ def _answer(task: Task, works: Mapping[str, Work], cannot: str, elsewhere: bool,
         return Answer(cannot=str(error), said=versions)
     except Exception as error:
         traceback.print_exc()
-        return Answer(error=f"{type(error).__name__}: {error}"[:300], said=versions)
+        last = str(error).strip().rpartition("\n")[2]
+        return Answer(error=f"{type(error).__name__}: {last}"[:MESSAGE_CHARACTERS], said=versions)
     if statistics is not None and task.results:
         np.savez(task.results, allow_pickle=False, **statistics)
     return Answer(

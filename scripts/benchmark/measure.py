@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 import shutil
 import statistics
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -62,6 +62,8 @@ class Series:
         Stored, by the last of them.
     differences : mapping of str to float
         From what this program found, see `compare_statistics` and `compare_outputs`.
+    sum_seconds : float, optional
+        The medians of the tasks that this one consists of, where they are all that is known of it.
     """
 
     subject: str
@@ -71,6 +73,7 @@ class Series:
     answers: list[Answer] = field(default_factory=list)
     output_bytes: int | None = None
     differences: dict[str, float] = field(default_factory=dict)
+    sum_seconds: float | None = None
 
     @property
     def done(self) -> list[Answer]:
@@ -82,12 +85,12 @@ class Series:
 
     @property
     def median(self) -> float | None:
-        return statistics.median(self.seconds) if self.done else None
+        return statistics.median(self.seconds) if self.done else self.sum_seconds
 
     @property
     def reason(self) -> str:
         """Why there is no figure; empty where there is one."""
-        if self.done:
+        if self.median is not None:
             return ""
         last = self.answers[-1] if self.answers else self.warm_up
         return last.cannot or f"failed: {last.error}"
@@ -104,7 +107,7 @@ class Series:
             found[f"{key}/peak_bytes"] = max(peaks)
         if cpu:
             found[f"{key}/cpu_seconds"] = statistics.median(cpu)
-        for name in self.done[0].extra:
+        for name in self.done[0].extra if self.done else ():
             found[f"{key}/{name}"] = max(answer.extra[name] for answer in self.done)
         return found
 
@@ -113,6 +116,7 @@ def measure(
     subject: Subject, contenders: Sequence[Contender], kinds: Sequence[str], options: Options, say: Callable[[str], None]
 ) -> list[Series]:
     """Put every contender to each kind of task that is asked for and that the subject has."""
+    say(f"{subject.name}: {subject.title}")
     folder = options.folder / subject.name
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
@@ -123,12 +127,26 @@ def measure(
     with ExitStack() as lasting:
         lasts = {each.name: lasting.enter_context(rounds.started(each)) for each in contenders if each.lasting}
         for kind in wanted:
-            asked = [each for each in contenders if kind in (each.kinds or wanted)]
+            sums = _sums(found, kind, contenders)
+            asked = [each for each in contenders if kind in (each.kinds or wanted) and each.name not in sums]
             with ExitStack() as fresh:
                 processes = [lasts.get(each.name) or fresh.enter_context(rounds.started(each)) for each in asked]
-                found += rounds.measure(kind, processes)
+                found += [*rounds.measure(kind, processes), *sums.values()]
     shutil.rmtree(folder)
     return found
+
+
+def _sums(found: Sequence[Series], kind: str, contenders: Sequence[Contender]) -> dict[str, Series]:
+    """The whole runs of those whose run is a fit and an apply, where both have been measured."""
+    if kind != "run":
+        return {}
+    sums = {}
+    for contender in contenders:
+        parts = [each for each in found if each.contender == contender.name and each.kind in ("fit", "apply")]
+        medians = [each.median for each in parts if each.median is not None]
+        if contender.run_is_sum and len(medians) == 2:
+            sums[contender.name] = Series(parts[0].subject, kind, contender.name, parts[0].warm_up, sum_seconds=sum(medians))
+    return sums
 
 
 class _Rounds:
@@ -161,11 +179,11 @@ class _Rounds:
         """What each of `processes` did in every round, and how far from this program's results theirs are."""
         tasks = {each.contender.name: self._task(kind, each.contender) for each in processes}
         series = [self._warmed_up(kind, each, tasks[each.contender.name]) for each in processes]
-        for _ in range(self._options.rounds):
+        for _ in range(min(self._options.rounds, self._subject.rounds_at_most or self._options.rounds)):
             for process, each in zip(processes, series, strict=True):
                 if not self._sits_out(each):
                     self._round(process, each, tasks[process.contender.name])
-        self._compare(series, tasks)
+        self._compare(series, tasks, {each.contender.name for each in processes if each.contender.same_output})
         for task in tasks.values():
             _remove(task)
         return series
@@ -207,7 +225,7 @@ class _Rounds:
             self._tell(series, answer)
         return series
 
-    def _compare(self, series: Sequence[Series], tasks: Mapping[str, Task]) -> None:
+    def _compare(self, series: Sequence[Series], tasks: Mapping[str, Task], same_output: Collection[str]) -> None:
         own = tasks[OURS]
         for each in series:
             task = tasks[each.contender]
@@ -215,7 +233,7 @@ class _Rounds:
                 continue
             if Path(task.results).exists() and Path(own.results).exists():
                 each.differences |= compare_statistics(own.results, task.results)
-            if each.contender != FLOOR and Path(task.output).exists() and Path(own.output).exists():
+            if each.contender in same_output and Path(task.output).exists() and Path(own.output).exists():
                 each.differences |= compare_outputs(own, task)
 
 
@@ -235,12 +253,12 @@ def compare_statistics(own: str, other: str) -> dict[str, float]:
 
 
 def compare_outputs(own: Task, other: Task) -> dict[str, float]:
-    """How far apart the first samples of two outputs are at most."""
+    """How far apart the first samples of two outputs are at most, relative to 1 + |ours|."""
     mine, theirs = (zarr.open_array(task.output, path=task.array, mode="r") for task in (own, other))
     if mine.shape != theirs.shape:
         raise ValueError(f"{other.output} is of shape {theirs.shape}, not {mine.shape}")
     first: tuple[Any, ...] = tuple(np.asarray(array[:ROWS_COMPARED], np.float64) for array in (mine, theirs))
-    return {"output": float(np.max(np.abs(first[1] - first[0])))}
+    return {"output": float(np.max(np.abs(first[1] - first[0]) / (1 + np.abs(first[0]))))}
 
 
 def _written_as(kind: str) -> str:

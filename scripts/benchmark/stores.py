@@ -21,7 +21,7 @@ from zarr.codecs import BloscCodec
 SEED = 20_240_229
 GENES = 2_000
 CELLS_PER_CHUNK = 1_000
-GENES_PER_CHUNK = 1_000
+EXPRESSION_CHUNK = (CELLS_PER_CHUNK, 1_000)
 IMAGE_SIZE = 224
 IMAGES_PER_CHUNK = 16
 DIGITS_PER_CHUNK = 10
@@ -41,12 +41,10 @@ def built(path: Path, build: Callable[[Path], None]) -> Path:
     return path
 
 
-def write_expression(path: Path, cells: int) -> None:
+def write_expression(path: Path, cells: int, chunk: tuple[int, int] = EXPRESSION_CHUNK) -> None:
     """Log-normalized counts of `cells` cells in float32: genes differ in mean and dropout, cells in depth."""
     means = np.random.default_rng(SEED).lognormal(-0.5, 1.2, GENES)
-    array = _create(
-        path, EXPRESSION, (cells, GENES), np.float32, (CELLS_PER_CHUNK, GENES_PER_CHUNK), ("cell", "gene"), "shuffle"
-    )
+    array = _create(path, EXPRESSION, (cells, GENES), np.float32, chunk, ("cell", "gene"), "shuffle")
 
     def values(count: int, generator: np.random.Generator) -> NDArray[np.float32]:
         depth = generator.lognormal(0.0, 0.3, (count, 1))
@@ -58,14 +56,14 @@ def write_expression(path: Path, cells: int) -> None:
     _fill(array, CELLS_PER_CHUNK, values)
 
 
-def write_photographs(path: Path, images: int) -> None:
+def write_photographs(path: Path, images: int, per_chunk: int = IMAGES_PER_CHUNK) -> None:
     """Pieces of the photographs that scikit-learn carries, at different scales, mirrored, brighter and darker."""
     from PIL import Image
     from sklearn.datasets import load_sample_images
 
     shape = (images, IMAGE_SIZE, IMAGE_SIZE, 3)
     dims = ("sample", "y", "x", "channel")
-    array = _create(path, PHOTOGRAPHS, shape, np.uint8, (IMAGES_PER_CHUNK, *shape[1:]), dims, "noshuffle")
+    array = _create(path, PHOTOGRAPHS, shape, np.uint8, (per_chunk, *shape[1:]), dims, "noshuffle")
     photographs = [Image.fromarray(photograph) for photograph in load_sample_images().images]
 
     def piece(generator: np.random.Generator) -> NDArray[np.uint8]:

@@ -18,7 +18,8 @@ from benchmark.task import Task
 
 MIB = 2**20
 DEFAULT_BLOCK_BYTES = 128 * MIB
-GROWTH_BLOCK_BYTES = 16 * MIB
+GROWTH_ROUNDS = 3
+GROWTH_BLOCK_BYTES = 8 * MIB
 TASKS = {
     "fit": ("fit", "quantiles"),
     "apply": ("apply",),
@@ -40,7 +41,8 @@ class Subject:
         What it is put to.
     block_bytes : int
     peers : bool
-        Whether peers take part.
+        Whether peers, and floors of reading alone, take part.
+    rounds_at_most : int, optional
     """
 
     name: str
@@ -53,6 +55,7 @@ class Subject:
     kinds: tuple[str, ...]
     block_bytes: int = DEFAULT_BLOCK_BYTES
     peers: bool = True
+    rounds_at_most: int | None = None
 
     @property
     def decoded_bytes(self) -> int:
@@ -77,7 +80,7 @@ class Sizes:
     cells: int = 200_000
     images: int = 8_000
     digits: int = 70_000
-    growth_cells: int = 40_000
+    growth_cells: int = 20_000
 
     def scaled(self, scale: float) -> Sizes:
         """As many as `scale` says, in whole chunks."""
@@ -171,6 +174,7 @@ def _growing(folder: Path, sizes: Sizes, factor: int) -> Subject:
         ("fit", "apply", "run"),
         GROWTH_BLOCK_BYTES,
         peers=False,
+        rounds_at_most=GROWTH_ROUNDS,
     )
 
 
