@@ -89,6 +89,11 @@ class Job:
         return 1 if self.grouping is None else len(self.grouping.labels)
 
     @property
+    def chain_count(self) -> int:
+        """How many chains are fitted: one of all samples together, and one of each group."""
+        return 1 if self.grouping is None else 1 + len(self.grouping.labels)
+
+    @property
     def weight_count(self) -> int:
         """How many different weights have summaries of their own; 1 where samples have none."""
         return 1 if self.weights is None else len(np.unique(self.weights[1][self.weights[1] > 0]))

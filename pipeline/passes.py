@@ -7,11 +7,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import TypeAlias
 
 from pipeline.apply import Write, write_blocks
 from pipeline.block import Block, tile
-from pipeline.cluster import room_of
 from pipeline.errors import ConfigError, DataError
 from pipeline.executor import Executor, decoded_bytes
 from pipeline.fitting import blocks_selected, centered, statistics_at, with_deviation
@@ -20,6 +20,7 @@ from pipeline.job import Job
 from pipeline.manifest import FittedStatistics
 from pipeline.normalize.chain import FittedChain
 from pipeline.normalize.grouped import GroupedChain
+from pipeline.normalize.memory import parameter_bytes, together
 from pipeline.normalize.names import located
 from pipeline.normalize.step import FittedStep, Step
 from pipeline.plan import (
@@ -31,7 +32,6 @@ from pipeline.plan import (
     observed_stages,
     output_sizes,
     plan_fit,
-    require_memory,
     whole_axes,
 )
 from pipeline.progress import Reporter, reporting
@@ -45,7 +45,6 @@ FitOfJob: TypeAlias = tuple[Fitted, list[FittedStatistics], Errors]
 def fit_steps(job: Job, passes: Sequence[Pass], executor: Executor, reporter: Reporter) -> FitOfJob:
     """Fit the chain's steps in order, reading the source once for each pass: the steps of all samples together and of each
     group, the statistics of all samples, and how far off each step's quantiles may be."""
-    _require_room(job, passes, executor)
     fitted: Fitted = {code: [] for code in (EVERYTHING, *range(job.group_count if job.grouping else 0))}
     found: list[FittedStatistics] = []
     errors: Errors = {}
@@ -62,7 +61,7 @@ def fit_steps(job: Job, passes: Sequence[Pass], executor: Executor, reporter: Re
             read[each] = _read(job, each, fitted, executor, reporter)
         if each and index < len(job.steps) and job.steps[index].selected_dim is not None:
             selecting = statistics_found(job, each, read[each][EVERYTHING], fitted[EVERYTHING], index)
-            found.append(_fit_selection(job, selecting, deviating.get(index), fitted, executor, reporter))
+            found.append(_kept(_fit_selection(job, selecting, deviating.get(index), fitted, executor, reporter)))
             _forget(read, each, index)
             continue
         for code, steps in fitted.items():
@@ -72,10 +71,15 @@ def fit_steps(job: Job, passes: Sequence[Pass], executor: Executor, reporter: Re
                     errors |= _quantile_error(job, index, at_hand.statistics if at_hand else None, errors)
                     steps.append(_fit_step(job.steps[index], index, at_hand.statistics if at_hand else None))
             if at_hand and code == EVERYTHING:
-                found.append(at_hand)
+                found.append(_kept(at_hand))
         if each:
             _forget(read, each, index)
     return fitted, found, errors
+
+
+def _kept(found: FittedStatistics) -> FittedStatistics:
+    """What a manifest keeps of statistics: not the distribution nor the covariance, which take far more memory."""
+    return replace(found, statistics=replace(found.statistics, distribution=None, covariance=None))
 
 
 def _quantile_error(job: Job, index: int, statistics: Statistics | None, errors: Errors) -> Errors:
@@ -88,12 +92,15 @@ def _quantile_error(job: Job, index: int, statistics: Statistics | None, errors:
     return {place: max(distribution.relative_error, errors.get(place, 0.0))}
 
 
-def _require_room(job: Job, passes: Sequence[Pass], executor: Executor) -> None:
-    """Raise ConfigError, before anything is read, where `passes` take more memory than the workers of `executor` have."""
-    threads, limit_bytes, whose = room_of(executor)
-    groups = job.group_count * job.weight_count
-    phases = tuple(plan_fit(each, job.source, pass_blocks(job, each), threads, groups) for each in passes)
-    require_memory(Plan(tuple(passes), phases, threads), limit_bytes, whose)
+def fit_plan(job: Job, passes: Sequence[Pass], threads: int) -> Plan:
+    """The figures of the reads `passes`, on workers of so many threads."""
+    own, groups = parameter_bytes(job.steps, job.sizes), job.group_count * job.weight_count
+    phases = []
+    for each in passes:
+        fitted = together(own[: max(each.fits, default=-1) + 1], job.chain_count)
+        quantiles = max((own[index].stored for index in each.fits if "distribution" in job.steps[index].needs), default=0)
+        phases.append(plan_fit(each, job.source, pass_blocks(job, each), threads, groups, fitted, quantiles))
+    return Plan(tuple(passes), tuple(phases), threads)
 
 
 def _forget(read: dict[Pass, Grouped], each: Pass, index: int) -> None:

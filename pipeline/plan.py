@@ -16,6 +16,7 @@ import numpy as np
 from pipeline.block import Block, block_step, group_by_axes, tile, tile_count
 from pipeline.errors import ConfigError
 from pipeline.executor import MERGE_FAN_IN
+from pipeline.normalize.memory import ParameterBytes
 from pipeline.normalize.step import Step
 from pipeline.source.held import HeldSource
 from pipeline.source.lazy import LazySource
@@ -33,11 +34,14 @@ MOMENTS_ONLY = frozenset({"moments"})
 SHARING_COSTS_AT_MOST = 4
 DEVIATIONS = ("deviations",)
 DERIVING = 8
+QUANTILES = 12
+SAVING = 6
 SMALL_BLOCK_BYTES = 4 * 2**20
 BLOCKS_AT_LEAST = 16
 PROCESS_BYTES = 400 * 2**20
 UNITS_DECODED_AT_ONCE = 10
-HELD_SHARE = 0.6
+NORMALIZING_BYTES = 20 * 2**20
+NO_PARAMETERS = ParameterBytes()
 
 
 @dataclass(frozen=True)
@@ -85,6 +89,8 @@ class Phase:
         Decoded bytes; a chunk that has to be read twice counts twice, and what is held in memory is not read.
     peak_bytes_per_worker : int
         Predicted resident memory of a worker process.
+    parameter_bytes : int
+        What of that is parameters of fitted steps.
     """
 
     name: str
@@ -94,6 +100,7 @@ class Phase:
     bytes_read: int
     bytes_written: int
     peak_bytes_per_worker: int
+    parameter_bytes: int = 0
 
 
 @dataclass(frozen=True)
@@ -130,6 +137,16 @@ class Plan:
     @property
     def peak_bytes_per_worker(self) -> int:
         return max((phase.peak_bytes_per_worker for phase in self.phases), default=PROCESS_BYTES)
+
+    @property
+    def parameter_bytes(self) -> int:
+        """Those of all steps, once they are fitted."""
+        return max((phase.parameter_bytes for phase in self.phases), default=0)
+
+    def beside(self, held_bytes: int) -> Plan:
+        """The same where so many bytes more are held all the while."""
+        phases = (replace(phase, peak_bytes_per_worker=phase.peak_bytes_per_worker + held_bytes) for phase in self.phases)
+        return replace(self, phases=tuple(phases))
 
     def to_json(self) -> dict[str, Any]:
         """The plan as JSON types."""
@@ -348,17 +365,29 @@ def plan_fit(
     blocks: Sequence[Block],
     threads_per_worker: int,
     groups: int = 1,
+    parameters: ParameterBytes = NO_PARAMETERS,
+    quantile_bytes: int = 0,
 ) -> Phase:
-    """The figures of one fit pass over `blocks`, which keeps the summaries of so many `groups` apart."""
+    """The figures of one fit pass over `blocks`, which keeps the summaries of so many `groups` apart.
+
+    Parameters
+    ----------
+    parameters : ParameterBytes
+        Of all steps that are fitted once it is over, those of every group.
+    quantile_bytes : int
+        What the parameters of the largest of the steps take that it fits to quantiles, those of one group.
+    """
     largest = max((block.shape for block in blocks), key=math.prod, default=(0,) * len(source.dims))
     itemsize = source.dtype.itemsize
     in_float64 = 16 if each.summaries == DEVIATIONS else 8 if each.at else 0
     per_thread = math.prod(largest) * (2 * itemsize + in_float64) + _unit_bytes(source, largest)
+    per_thread += NORMALIZING_BYTES if each.at else 0
     feature_axes = tuple(axis for axis, dim in enumerate(source.dims) if dim in each.per)
     trees = group_by_axes(blocks, feature_axes).values()
     at_once = threads_per_worker * (min(MERGE_FAN_IN, max(map(len, trees), default=1)) + 2)
     merging = threads_per_worker * per_thread + _summaries_bytes(each, source, at_once * groups)
-    deriving = _summaries_bytes(each, source, groups) + DERIVING * summary_bytes(each, source)
+    deriving = _summaries_bytes(each, source, groups) + DERIVING * summary_bytes(each, source) + QUANTILES * quantile_bytes
+    peak = max(max(merging, deriving) + parameters.total, SAVING * parameters.stored)
     return Phase(
         name="fit",
         block_shape=largest,
@@ -366,7 +395,8 @@ def plan_fit(
         tasks=sum(len(leaves) + merges(len(leaves)) for leaves in trees),
         bytes_read=sum(block.size for block in blocks) * itemsize,
         bytes_written=0,
-        peak_bytes_per_worker=PROCESS_BYTES + max(merging, deriving),
+        peak_bytes_per_worker=PROCESS_BYTES + peak,
+        parameter_bytes=parameters.total,
     )
 
 
@@ -376,11 +406,30 @@ def plan_apply(
     output_dtype: np.dtype[Any],
     threads_per_worker: int,
     output: Mapping[str, int] | None = None,
+    parameters: ParameterBytes = NO_PARAMETERS,
+    saves: bool = False,
 ) -> Phase:
-    """The figures of the writing pass in boxes of `block_shape`; the output has the dims and sizes of `source` unless given."""
+    """The figures of the writing pass.
+
+    Parameters
+    ----------
+    source : Source
+    block_shape : tuple of int
+        Of the boxes in which it goes.
+    output_dtype : numpy.dtype
+    threads_per_worker : int
+    output : mapping of str to int, optional
+        The dims and sizes of the output, those of `source` by default.
+    parameters : ParameterBytes
+        Of all steps, those of every group.
+    saves : bool
+        Whether they are saved afterwards.
+    """
     blocks = tile_count(source.shape, block_shape)
     elements = math.prod(min(width, size) for width, size in zip(block_shape, source.shape, strict=True))
     per_thread = elements * (2 * source.dtype.itemsize + 2 * output_dtype.itemsize) + 2 * _unit_bytes(source, block_shape)
+    per_thread += NORMALIZING_BYTES
+    saving = SAVING * parameters.stored if saves else 0
     return Phase(
         name="apply",
         block_shape=block_shape,
@@ -388,16 +437,17 @@ def plan_apply(
         tasks=blocks + merges(blocks),
         bytes_read=_elements_read(source, block_shape) * source.dtype.itemsize,
         bytes_written=math.prod(source.shape if output is None else output.values()) * output_dtype.itemsize,
-        peak_bytes_per_worker=PROCESS_BYTES + threads_per_worker * per_thread,
+        peak_bytes_per_worker=PROCESS_BYTES + max(threads_per_worker * per_thread + parameters.total, saving),
+        parameter_bytes=parameters.total,
     )
 
 
-def plan_held(phases: Sequence[Phase], source: HeldSource, threads_per_worker: int, workers: int) -> tuple[Phase, ...]:
-    """`phases`, which read `source`, behind the one that brings it into the memory of all workers together."""
+def plan_held(plan: Plan, source: HeldSource, workers: int) -> Plan:
+    """`plan`, whose phases read `source`, behind a phase that brings it into the memory of all workers together."""
     total_bytes = math.prod(source.shape) * source.dtype.itemsize
     held_bytes = -(-total_bytes // workers)
     elements = math.prod(min(width, size) for width, size in zip(source.step, source.shape, strict=True))
-    reading = threads_per_worker * (elements * source.dtype.itemsize + _unit_bytes(source, source.step))
+    per_thread = elements * source.dtype.itemsize + _unit_bytes(source, source.step)
     blocks = tile_count(source.shape, source.step)
     first = Phase(
         name="read",
@@ -406,15 +456,12 @@ def plan_held(phases: Sequence[Phase], source: HeldSource, threads_per_worker: i
         tasks=blocks,
         bytes_read=_elements_read(source, source.step) * source.dtype.itemsize,
         bytes_written=0,
-        peak_bytes_per_worker=PROCESS_BYTES + held_bytes + reading,
+        peak_bytes_per_worker=PROCESS_BYTES + held_bytes + plan.threads_per_worker * per_thread,
     )
-    behind = (replace(each, bytes_read=0, peak_bytes_per_worker=each.peak_bytes_per_worker + held_bytes) for each in phases)
-    return (first, *behind)
-
-
-def fits_held(phases: Sequence[Phase], limit_bytes: int | None) -> bool:
-    """Whether workers of `limit_bytes` have room for the input beside what they work on; not where that is unknown."""
-    return limit_bytes is not None and all(each.peak_bytes_per_worker <= HELD_SHARE * limit_bytes for each in phases)
+    behind = (
+        replace(each, bytes_read=0, peak_bytes_per_worker=each.peak_bytes_per_worker + held_bytes) for each in plan.phases
+    )
+    return replace(plan, phases=(first, *behind))
 
 
 def _summaries_bytes(each: Pass, source: Source, count: int) -> int:
@@ -488,10 +535,12 @@ def require_memory(plan: Plan, limit_bytes: int | None, whose: str) -> None:
     summarizing = index < len(plan.passes)
     what = f"{', '.join(plan.passes[index].summaries)} per {list(plan.passes[index].per)}" if summarizing else "writing"
     fewer = "statistics of fewer features (per, dims), " if summarizing else ""
+    held = f", with {_shown_bytes(phase.parameter_bytes)} of parameters" if phase.parameter_bytes and not summarizing else ""
+    fewer = "parameters of fewer features or groups, " if held else fewer
     raise ConfigError(
         "the run would not fit into memory",
         where=f"{phase.name} pass {index}: {what}" if summarizing else f"{phase.name} pass",
-        found=f"{_shown_bytes(phase.peak_bytes_per_worker)} per worker of {plan.threads_per_worker} threads",
+        found=f"{_shown_bytes(phase.peak_bytes_per_worker)} per worker of {plan.threads_per_worker} threads{held}",
         expected=f"at most {_shown_bytes(limit_bytes)}, {whose}",
         remedy=f"{fewer}a smaller block_bytes, fewer workers or threads_per_worker, or more memory",
     )

@@ -5,17 +5,13 @@ Not here: how any of it is done.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from pipeline.apply import Write
-from pipeline.block import tile_count
 from pipeline.cluster import (
     MACHINE_SHARED,
     connect,
@@ -30,41 +26,27 @@ from pipeline.executor import Executor
 from pipeline.gather import EVERYTHING
 from pipeline.inference import Manifest
 from pipeline.inference.stored import chain_for
-from pipeline.job import Job, config_job, open_config_source
+from pipeline.job import Job, open_config_source
 from pipeline.manifest import QUANTILE_ERROR, FittedStatistics, check_destination
-from pipeline.normalize.chain import FittedChain
-from pipeline.normalize.grouped import GroupedChain
 from pipeline.passes import (
     Errors,
     FitOfJob,
     Fitted,
+    fit_plan,
     fit_steps,
     fitted_chain,
     gather_task,
-    pass_blocks,
     statistics_found,
     write_pass,
 )
 from pipeline.plan import (
     Pass,
-    Phase,
     Plan,
-    apply_step,
-    fits_held,
-    output_sizes,
-    plan_apply,
-    plan_fit,
-    plan_held,
-    plan_passes,
-    read_step,
     require_memory,
-    whole_axes,
 )
-from pipeline.progress import Reporter, reporting
-from pipeline.sink.extent import Extent
-from pipeline.sink.zarr_sink import ZarrSink, check_output, create_output, write_unit
-from pipeline.source.held import HeldSource
-from pipeline.source.zarr_source import ZarrSource
+from pipeline.prepare import Prepared, extent_of, hold_input, plan_of_apply, plan_run, planned_extent, prepare
+from pipeline.progress import Reporter
+from pipeline.sink.zarr_sink import ZarrSink, check_output, create_output
 from pipeline.versions import versions
 
 
@@ -75,20 +57,6 @@ class RunResult:
     manifest: Manifest
     manifest_path: Path
     output_store: str
-
-
-@dataclass(frozen=True)
-class Prepared:
-    """What is to be fitted, from which store, in which reads; nothing is read yet."""
-
-    source: ZarrSource
-    job: Job
-    passes: tuple[Pass, ...]
-
-    @property
-    def on_the_way(self) -> Pass | None:
-        """The pass that only describes, which a run does while it writes; None where steps are fitted."""
-        return self.passes[0] if self.passes and not self.passes[0].fits else None
 
 
 def fit_config(config: Config, reporter: Reporter, debug: bool = False) -> Manifest:
@@ -118,7 +86,10 @@ def run_config(config: Config, reporter: Reporter, debug: bool = False) -> RunRe
     layout = _layout(config.output)
     check_output(prepared.source, config.output.store, prepared.job.output_dtype, **layout, extent=planned_extent(prepared.job))
     with connect(config.cluster, debug) as executor:
-        prepared = hold_input(prepared, config, executor, reporter)
+        threads, limit_bytes, whose = room_of(executor)
+        planned = plan_run(prepared, config, threads, workers_of(executor), limit_bytes)
+        require_memory(planned, limit_bytes, whose)
+        prepared = hold_input(prepared, planned, executor, reporter)
         fit_of_job = fit_before_writing(prepared, executor, reporter)
         extent = extent_of(prepared.job.chain(fit_of_job[0][EVERYTHING]), prepared.source)
         with create_output(prepared.source, config.output.store, prepared.job.output_dtype, **layout, extent=extent) as sink:
@@ -135,18 +106,20 @@ def apply_manifest(manifest: Manifest, config: ApplyConfig, reporter: Reporter, 
     ------
     InputMismatchError
         Where the source does not fit the manifest.
+    ConfigError
+        Where it would take more memory than the workers have.
     """
     source = open_config_source(config.source, config.source.dims or manifest.chain.dims)
     chain = chain_for(manifest, source)
     source.check()
     layout = {**_layout(config.output), "extent": extent_of(chain, source)}
     check_output(source, config.output.store, chain.output_dtype, **layout)
-    with (
-        connect(config.cluster, debug) as executor,
-        create_output(source, config.output.store, chain.output_dtype, **layout) as sink,
-    ):
-        write_pass(Write(source, chain, sink), config.block_bytes, executor, reporter)
-        sink.commit()
+    with connect(config.cluster, debug) as executor:
+        threads, limit_bytes, whose = room_of(executor)
+        require_memory(plan_of_apply(manifest, chain, source, config, threads), limit_bytes, whose)
+        with create_output(source, config.output.store, chain.output_dtype, **layout) as sink:
+            write_pass(Write(source, chain, sink), config.block_bytes, executor, reporter)
+            sink.commit()
     return config.output.store
 
 
@@ -161,82 +134,14 @@ def plan_config(config: Config) -> Plan:
     prepared = prepare(config)
     prepared.job.require_seen()
     threads, limit_bytes = threads_per_worker(config.cluster), memory_per_worker(config.cluster)
-    phases = _held_phases(prepared, config, threads, worker_count(config.cluster), limit_bytes)
-    passes = () if prepared.on_the_way else prepared.passes
-    planned = Plan(passes, phases or _phases(prepared, config, threads), threads)
+    planned = plan_run(prepared, config, threads, worker_count(config.cluster), limit_bytes)
     require_memory(planned, limit_bytes, MACHINE_SHARED)
     return planned
-
-
-def _phases(prepared: Prepared, config: Config, threads: int) -> tuple[Phase, ...]:
-    """The figures of each fit pass and of the writing one."""
-    job, source = prepared.job, prepared.job.source
-    groups = job.group_count * job.weight_count
-    passes = () if prepared.on_the_way else prepared.passes
-    fits = (plan_fit(each, source, pass_blocks(job, each), threads, groups) for each in passes)
-    shape = _written_step(prepared, config)
-    return (*fits, plan_apply(source, shape, job.output_dtype, threads, planned_extent(job).sizes))
-
-
-def _held_phases(
-    prepared: Prepared, config: Config, threads: int, workers: int, limit_bytes: int | None
-) -> tuple[Phase, ...] | None:
-    """The figures where the input is held in memory; None where that was not asked for, saves no read or does not fit."""
-    if not config.hold_input or prepared.on_the_way or not prepared.passes:
-        return None
-    held = HeldSource(prepared.source, _held_step(prepared), {})
-    phases = _phases(replace(prepared, job=replace(prepared.job, source=held)), config, threads)
-    phases = plan_held(phases, held, threads, workers)
-    return phases if fits_held(phases, limit_bytes) else None
-
-
-def _held_step(prepared: Prepared) -> tuple[int, ...]:
-    """The box size in which the input is held: such that most blocks of every phase lie in one box."""
-    job = prepared.job
-    return read_step(prepared.source, whole_axes(job.steps, prepared.source), job.block_bytes)
-
-
-def _written_step(prepared: Prepared, config: Config) -> tuple[int, ...]:
-    """The box size of the writing pass."""
-    source, job, extent = prepared.source, prepared.job, planned_extent(prepared.job)
-    unit = write_unit(source, config.output.chunks, config.output.shards, extent)
-    return apply_step(source, unit, job.output_dtype, whole_axes(job.steps, source), job.block_bytes, extent.sizes)
-
-
-def hold_input(prepared: Prepared, config: Config, executor: Executor, reporter: Reporter) -> Prepared:
-    """`prepared` with its input in the memory of `executor`, where `config` asks for that and it fits."""
-    threads, limit_bytes, _ = room_of(executor)
-    if _held_phases(prepared, config, threads, workers_of(executor), limit_bytes) is None:
-        return prepared
-    source, step = prepared.source, _held_step(prepared)
-    total_bytes = math.prod(source.shape) * source.dtype.itemsize
-    with reporting(reporter, "read", total_bytes, tile_count(source.shape, step)) as advance:
-        held = executor.hold(source, step, advance)
-    return replace(prepared, job=replace(prepared.job, source=held))
-
-
-def planned_extent(job: Job) -> Extent:
-    """The dims of the output, with as many positions as will be kept of each of which it has a part: any, not yet those."""
-    sizes = output_sizes(job.steps, job.source)
-    selected = {step.selected_dim for step in job.steps}
-    return Extent(sizes, {dim: np.arange(sizes[dim]) for dim in job.source.dims if dim in selected and dim in sizes})
-
-
-def extent_of(chain: FittedChain | GroupedChain, source: ZarrSource) -> Extent:
-    """The dims of the output of `chain` for `source`."""
-    return Extent(chain.output_sizes(dict(zip(source.dims, source.shape, strict=True))), chain.kept)
 
 
 def refuse_existing_manifest(output: OutputConfig) -> None:
     """Raise, before any work is done, what saving the manifest would raise at the end."""
     check_destination(output.manifest, output.overwrite)
-
-
-def prepare(config: Config) -> Prepared:
-    """What `config` says is to be fitted and the reads that it takes, one of them for a description where that is wanted."""
-    source = open_config_source(config.source, config.source.dims)
-    job = config_job(config, source)
-    return Prepared(source, job, plan_passes(job.steps, source, describe=config.fit.describe is not False))
 
 
 def fit_before_writing(prepared: Prepared, executor: Executor, reporter: Reporter) -> FitOfJob:
@@ -258,6 +163,8 @@ def write_job(prepared: Prepared, fit_of_job: FitOfJob, sink: ZarrSink, executor
 
 def fit_job(job: Job, passes: Sequence[Pass], executor: Executor, reporter: Reporter) -> Manifest:
     """The manifest of `job`, read in `passes`; writes nothing."""
+    threads, limit_bytes, whose = room_of(executor)
+    require_memory(fit_plan(job, passes, threads), limit_bytes, whose)
     fitted, found, errors = fit_steps(job, passes, executor, reporter)
     return _manifest(job, fitted, found, errors)
 

@@ -12,7 +12,7 @@ from typing import Any
 
 from pipeline.apply import Write
 from pipeline.arrays_config import ArraysConfig, ArraysOutputConfig, of_array
-from pipeline.cluster import connect
+from pipeline.cluster import MACHINE_SHARED, connect, memory_per_worker, room_of, threads_per_worker
 from pipeline.config import ApplyConfig, ApplyOutputConfig, SourceConfig
 from pipeline.errors import ConfigError
 from pipeline.gather import EVERYTHING
@@ -20,10 +20,11 @@ from pipeline.inference import ManifestCollection
 from pipeline.inference.stored import chain_for
 from pipeline.job import open_config_source
 from pipeline.manifest import check_destination
-from pipeline.passes import write_pass
-from pipeline.plan import Plan
+from pipeline.passes import fit_plan, write_pass
+from pipeline.plan import Plan, require_memory
+from pipeline.prepare import Prepared, extent_of, plan_of_apply, plan_run, planned_extent, prepare
 from pipeline.progress import Reporter, SilentReporter
-from pipeline.run import Prepared, extent_of, fit_before_writing, fit_job, plan_config, planned_extent, prepare, write_job
+from pipeline.run import fit_before_writing, fit_job, write_job
 from pipeline.sink.several import Part, arrays_cut, create_outputs
 from pipeline.sink.zarr_sink import check_output
 from pipeline.source.zarr_source import ZarrSource
@@ -97,11 +98,33 @@ class NamingReporter(SilentReporter):
 
 def plan_arrays(config: ArraysConfig) -> ArraysPlan:
     """What `run_arrays` would do; reads metadata and labels, no data."""
-    plans = {}
-    for name, each in config.each.items():
+    prepared = _prepare_all(config)
+    for name, each in prepared.items():
         with of_array(name):
-            plans[name] = plan_config(each)
+            each.job.require_seen()
+    plans = _plan_all(config, prepared, threads_per_worker(config.cluster))
+    _require_memory(plans, memory_per_worker(config.cluster), MACHINE_SHARED)
     return ArraysPlan(plans)
+
+
+def _plan_all(config: ArraysConfig, prepared: Mapping[str, Prepared], threads: int) -> dict[str, Plan]:
+    plans = {}
+    for name, each in prepared.items():
+        with of_array(name):
+            plans[name] = plan_run(each, config.each[name], threads, workers=1, limit_bytes=None)
+    return _beside_each_other(plans)
+
+
+def _beside_each_other(plans: Mapping[str, Plan]) -> dict[str, Plan]:
+    """The plan of each array, beside the parameters of all the others."""
+    total = sum(found.parameter_bytes for found in plans.values())
+    return {name: found.beside(total - found.parameter_bytes) for name, found in plans.items()}
+
+
+def _require_memory(plans: Mapping[str, Plan], limit_bytes: int | None, whose: str) -> None:
+    for name, found in plans.items():
+        with of_array(name):
+            require_memory(found, limit_bytes, whose)
 
 
 def fit_arrays(config: ArraysConfig, reporter: Reporter, debug: bool = False) -> ManifestCollection:
@@ -111,6 +134,9 @@ def fit_arrays(config: ArraysConfig, reporter: Reporter, debug: bool = False) ->
     _check_all(prepared)
     found = {}
     with connect(config.cluster, debug) as executor:
+        threads, limit_bytes, whose = room_of(executor)
+        plans = {name: fit_plan(each.job, each.passes, threads) for name, each in prepared.items()}
+        _require_memory(_beside_each_other(plans), limit_bytes, whose)
         for name, each in prepared.items():
             with of_array(name):
                 found[name] = fit_job(each.job, each.passes, executor, NamingReporter(reporter, name))
@@ -138,6 +164,8 @@ def run_arrays(config: ArraysConfig, reporter: Reporter, debug: bool = False) ->
     _check_output(parts, output)
     manifests = {}
     with connect(config.cluster, debug) as executor:
+        threads, limit_bytes, whose = room_of(executor)
+        _require_memory(_plan_all(config, prepared, threads), limit_bytes, whose)
         fits = {}
         for name, each in prepared.items():
             with of_array(name):
@@ -173,15 +201,16 @@ def apply_collection(collection: ManifestCollection, config: ApplyConfig, report
             sources[name].check()
     parts = {name: Part(source, chains[name].output_dtype, extent_of(chains[name], source)) for name, source in sources.items()}
     _check_output(parts, output)
-    with (
-        connect(config.cluster, debug) as executor,
-        create_outputs(parts, output.store, output.compressors, output.overwrite) as sinks,
-    ):
-        for name, source in sources.items():
-            named = NamingReporter(reporter, name)
-            with of_array(name):
-                write_pass(Write(source, chains[name], sinks[name]), int(config.block_bytes), executor, named)
-        sinks.commit()
+    with connect(config.cluster, debug) as executor:
+        threads, limit_bytes, whose = room_of(executor)
+        each = {name: plan_of_apply(collection[name], chains[name], sources[name], config, threads) for name in collection}
+        _require_memory(_beside_each_other(each), limit_bytes, whose)
+        with create_outputs(parts, output.store, output.compressors, output.overwrite) as sinks:
+            for name, source in sources.items():
+                named = NamingReporter(reporter, name)
+                with of_array(name):
+                    write_pass(Write(source, chains[name], sinks[name]), int(config.block_bytes), executor, named)
+            sinks.commit()
     return output.store
 
 

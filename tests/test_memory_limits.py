@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tracemalloc
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -13,15 +14,22 @@ import zarr
 from click.testing import CliRunner
 from distributed import LocalCluster
 
-from pipeline import cluster, fit
+from pipeline import Manifest, cluster, fit
 from pipeline.block import Block, tile
 from pipeline.cli import main
-from pipeline.config import AddressClusterConfig, LocalClusterConfig
+from pipeline.config import AddressClusterConfig, ApplyConfig, Config, LocalClusterConfig, parse_config
 from pipeline.errors import ConfigError
 from pipeline.gather import summarize
+from pipeline.job import as_source
+from pipeline.normalize.memory import parameter_bytes
 from pipeline.plan import PROCESS_BYTES, Pass, Phase, Plan, plan_fit, require_memory, summary_bytes
+from pipeline.prepare import plan_of_apply
+from pipeline.progress import SilentReporter
+from pipeline.run import apply_manifest, plan_config, run_config
 from pipeline.source.memory import MemorySource
+from pipeline.source.zarr_source import ZarrSource
 from tests.counting import counted_reads
+from tests.inference.cases import CHAINS, make_case
 
 GB = 10**9
 MACHINE_BYTES = 24 * GB
@@ -146,3 +154,122 @@ def test_20000_features_of_some_thousand_cells_are_no_reason_to_refuse() -> None
     each = Pass(0, ("gene",), ("moments", "float_histogram"), (0,))
     peak = plan_fit(each, source, blocks, threads_per_worker=2).peak_bytes_per_worker
     assert PROCESS_BYTES + 9 * summary_bytes(replace(each, summaries=("float_histogram",)), source) <= peak <= 16 * GB
+
+
+def _grouped_counts(folder: Path, cells: int, genes: int, groups: int) -> Config:
+    """A run of quantiles of uint8 counts: small summaries, large parameters."""
+    group = zarr.open_group(folder / "in.zarr", mode="w")
+    values = np.random.default_rng(0).integers(0, 255, (cells, genes), dtype=np.uint8)
+    array = group.create_array("X", shape=values.shape, dtype="u1", chunks=(500, genes), dimension_names=["cell", "gene"])
+    array[...] = values
+    plate = group.create_array("plate", shape=(cells,), dtype="i4", dimension_names=["cell"])
+    plate[...] = np.arange(cells) % groups
+    document = {
+        "source": {"store": str(folder / "in.zarr"), "array": "X"},
+        "fit": {"by": "plate"},
+        "normalize": [{"quantile": {"per": ["gene"]}}],
+        "output": {"store": str(folder / "out.zarr")},
+        "cluster": {"kind": "local", "workers": 1, "threads_per_worker": 2, "processes": False},
+        "block_bytes": "1MiB",
+    }
+    return parse_config(document, Config)
+
+
+class _Peaks(SilentReporter):
+    """How many bytes were allocated at most while something was fitted, and while it was written."""
+
+    def __init__(self) -> None:
+        self.phases: list[tuple[str, int]] = []
+
+    def start(self, phase: str, total_bytes: int, total_blocks: int) -> None:
+        self._close()
+        self.phases.append((phase, 0))
+
+    def _close(self) -> None:
+        if self.phases:
+            self.phases[-1] = (self.phases[-1][0], tracemalloc.get_traced_memory()[1])
+        tracemalloc.reset_peak()
+
+    def bytes_of(self) -> dict[str, int]:
+        self._close()
+        return dict(self.phases)
+
+
+def test_parameters_of_many_features_and_groups_are_within_the_planned_bytes(tmp_path: Path) -> None:
+    """Allocations of the whole run, the saving of the manifest included, and of `apply`; more than without the parameters."""
+    (tmp_path / "small").mkdir()
+    run_config(_grouped_counts(tmp_path / "small", 60, 4, 3), SilentReporter())  # imports, compiled kernels
+    config = _grouped_counts(tmp_path, 3000, 800, 3)
+    planned = {phase.name: phase for phase in plan_config(config).phases}
+    stored_bytes = 4 * 800 * 1000 * 8
+    assert planned["fit"].parameter_bytes == planned["apply"].parameter_bytes == stored_bytes
+    peaks = _Peaks()
+    tracemalloc.start()
+    try:
+        path = run_config(config, peaks).manifest_path
+        found = peaks.bytes_of()
+        manifest = Manifest.load(path)
+        assert manifest.held_bytes == stored_bytes
+        applying = _Peaks()
+        again = {"source": config.source.model_dump(), "output": {"store": str(tmp_path / "again.zarr")}}
+        apply_manifest(manifest, parse_config({**again, "block_bytes": "1MiB"}, ApplyConfig), applying)
+        applied = applying.bytes_of()["apply"]
+    finally:
+        tracemalloc.stop()
+    for name, phase in planned.items():
+        predicted = phase.peak_bytes_per_worker - PROCESS_BYTES
+        assert stored_bytes < found[name] <= predicted <= 5 * found[name], name
+    source = as_source(tmp_path / "in.zarr", "X")
+    assert isinstance(source, ZarrSource)
+    phase = plan_of_apply(manifest, manifest.chain, source, parse_config(again, ApplyConfig), 2).phases[0]
+    assert stored_bytes < applied <= phase.peak_bytes_per_worker - PROCESS_BYTES
+
+
+def test_parameters_that_do_not_fit_are_refused_before_anything_is_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = _grouped_counts(tmp_path, 1200, 50, 30)
+    plan = plan_config(config)
+    reading, writing = (phase.peak_bytes_per_worker for phase in plan.phases)
+    result = run_config(config, SilentReporter())
+    monkeypatch.setattr(cluster, "MEMORY_LIMIT", max(reading, writing) - 1)
+    with counted_reads(tmp_path / "in.zarr", "X") as counts:
+        for refused in (run_config, lambda config, _: plan_config(config)):
+            with pytest.raises(ConfigError, match="would not fit into memory"):
+                refused(
+                    config.model_copy(update={"output": config.output.model_copy(update={"overwrite": True})}), SilentReporter()
+                )
+        manifest = Manifest.load(result.manifest_path)
+        again = {
+            "source": {"store": str(tmp_path / "in.zarr"), "array": "X"},
+            "output": {"store": str(tmp_path / "again.zarr")},
+        }
+        monkeypatch.setattr(cluster, "MEMORY_LIMIT", PROCESS_BYTES + manifest.held_bytes)
+        with pytest.raises(ConfigError, match="would not fit into memory") as caught:
+            apply_manifest(manifest, parse_config(again, ApplyConfig), SilentReporter())
+    assert caught.value.where == "apply pass"
+    assert caught.value.found is not None and "GB of parameters" in caught.value.found
+    assert not counts
+    assert not (tmp_path / "again.zarr").exists()
+    np.testing.assert_array_equal(Manifest.load(result.manifest_path).digest, result.manifest.digest)
+
+
+def test_whitening_holds_its_matrices_and_their_slices() -> None:
+    values = np.random.default_rng(0).standard_normal((300, 40))
+    for components, columns in ((None, 40), (7, 7)):
+        step = {"whiten": {"method": "pca", **({} if components is None else {"components": components})}}
+        chain = fit(values, dims=["cell", "gene"], normalize=[step]).chain
+        assert chain.held_bytes == 8 * (40 + 5 * 40 * columns)
+        predicted = parameter_bytes([chain.steps[0].step], {"cell": 300, "gene": 40})[0]
+        assert predicted.total == chain.held_bytes
+        assert predicted.stored == sum(array.nbytes for array in chain.steps[0].parameters.values())
+
+
+@pytest.mark.parametrize("name", sorted(CHAINS))
+def test_no_step_has_more_parameters_than_were_planned(name: str) -> None:
+    manifest = make_case(name).manifest
+    sizes = dict(zip(("cell", "y", "gene"), (23, 3, 5), strict=True))
+    planned = parameter_bytes([fitted.step for fitted in manifest.chain.steps], sizes)
+    for fitted, one in zip(manifest.chain.steps, planned, strict=True):
+        assert sum(array.nbytes for array in fitted.parameters.values()) <= one.stored
+        assert fitted.held_bytes <= one.total

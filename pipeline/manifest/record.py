@@ -118,6 +118,11 @@ class ManifestRecord:
         """
         return content_digest(content_of(self))
 
+    @property
+    def held_bytes(self) -> int:
+        """How much memory the parameters take, those of every group."""
+        return sum(chain.held_bytes for chain in (self.chain, *(self.groups.chains if self.groups else ())))
+
     def save(self, path: str | os.PathLike[str], overwrite: bool = False) -> None:
         """Write the folder `path`: `manifest.json` and `arrays.safetensors`, at once and whole.
 

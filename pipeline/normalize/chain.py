@@ -270,6 +270,11 @@ class FittedChain:
                 kept[dim] = np.flatnonzero(mask)
         return kept
 
+    @property
+    def held_bytes(self) -> int:
+        """How much memory the parameters of its steps take, and what these make of them."""
+        return sum(step.held_bytes for step in self.steps)
+
     def output_sizes(self, sizes: Mapping[str, int]) -> dict[str, int]:
         """The dims, in order, and sizes of the output for an input whose dims and sizes are `sizes`."""
         for step in self.steps:

@@ -100,6 +100,11 @@ class GroupedChain:
         return self.overall.kept
 
     @property
+    def held_bytes(self) -> int:
+        """How much memory the parameters of all its chains take, and what their steps make of them."""
+        return sum(chain.held_bytes for chain in (self.overall, *self.chains))
+
+    @property
     def output_dims(self) -> tuple[str, ...]:
         """The dims of the output, in order, the same for every group."""
         return self.overall.output_dims

@@ -75,6 +75,9 @@ class Quantile(DistributionStep):
     output: Literal["uniform", "normal"] = Field(default="uniform", description="uniform or normal")
     n_quantiles: Count = Field(default=1000, ge=2, description="a whole number from 2 on")
 
+    def parameter_count(self, features: int, values: int) -> int:
+        return features * max(2, min(self.n_quantiles, values))
+
     def fit(self, statistics: Statistics | None) -> FittedQuantile:
         checked, distribution = checked_distribution(self, statistics)
         count = max(2, min(self.n_quantiles, checked.observations()))

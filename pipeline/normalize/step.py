@@ -5,6 +5,7 @@ Not here: any particular step (one family a file) and steps in order (`chain.py`
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
@@ -23,6 +24,8 @@ if TYPE_CHECKING:
 Floats: TypeAlias = NDArray[np.float64]
 Parameters: TypeAlias = Mapping[str, Floats]
 Indexer: TypeAlias = slice | NDArray[np.intp]
+
+PARAMETERS_PER_FEATURE = 8
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,6 +122,14 @@ class Step(BaseModel, ABC):
     def needs_deviation(self) -> bool:
         """Whether it is fitted to mean absolute deviations as well, which take a second read where no histogram gives them."""
         return False
+
+    def parameter_count(self, features: int, values: int) -> int:
+        """How many numbers its parameters are at most, once fitted per so many features that have so many values each."""
+        return PARAMETERS_PER_FEATURE * features
+
+    def derived_count(self, features: int) -> int:
+        """How many numbers it makes of its parameters, and keeps, to be called."""
+        return 0
 
     def output_sizes(self, sizes: Mapping[str, int]) -> dict[str, int]:
         """The dims, in order, and sizes of what the step, once bound, puts out, where those of what it is given are `sizes`.
@@ -234,6 +245,13 @@ class FittedStep(ABC):
     def whole_dims(self) -> frozenset[str]:
         """The dims of which a call must see everything at once."""
         return self.step.whole_dims
+
+    @property
+    def held_bytes(self) -> int:
+        """How much memory its parameters take, and what it makes of them to be called."""
+        features = math.prod(next(iter(self.parameters.values())).shape[: len(self.per)]) if self.parameters else 0
+        derived = self.step.derived_count(features) * np.dtype(np.float64).itemsize
+        return derived + sum(values.nbytes for values in self.parameters.values())
 
     @property
     def affine(self) -> tuple[Floats, Floats, Floats] | None:

@@ -17,7 +17,7 @@ from pydantic import Field
 
 from pipeline.errors import ConfigError, DataError, ManifestError
 from pipeline.normalize.names import Count, Number
-from pipeline.normalize.products import SlicedMatrix, multiply
+from pipeline.normalize.products import SLICES, SlicedMatrix, multiply
 from pipeline.normalize.step import Floats, Input, Parameters, frozen_parameters, stored_parameters
 from pipeline.normalize.vectors import FittedVectorStep, VectorStep, checked_vectors, refuse_infinite, replaced
 
@@ -137,6 +137,12 @@ class Whiten(VectorStep):
     @property
     def fitted_per(self) -> tuple[str, ...]:
         return self.dims or ()
+
+    def parameter_count(self, features: int, values: int) -> int:
+        return features + 2 * features * self._columns(features)
+
+    def derived_count(self, features: int) -> int:
+        return SLICES * features * self._columns(features)
 
     def fit(self, statistics: Statistics | None) -> FittedWhiten:
         statistics = checked_vectors(self, statistics)
