@@ -95,7 +95,8 @@ def fit(
     sample_dim : str, optional
         The dim along which there are more and more observations; the first by default.
     where : mapping, optional
-        Fit on the samples with these labels only: ``{"split": "train"}``. A boolean coordinate takes True or False.
+        Fit on the samples with these labels only: ``{"split": "train"}``. A boolean coordinate takes True or False, dates take
+        dates or ISO text.
     samples : slice, optional
         Fit on these positions along the sample dim only; neither end negative.
     fraction : float, optional

@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import Mapping, Sequence
+from datetime import UTC, date, datetime
 from difflib import get_close_matches
 from typing import Annotated, Any, ClassVar, Literal, Self, TypeAlias, TypeVar, cast, get_args, get_origin
 
@@ -47,7 +48,7 @@ _OWN_ERRORS = ("label", "step", "codec", "text", "place")
 def _labels(value: object) -> tuple[Label, ...]:
     """One or several labels as Python's own types, whatever they were given as."""
     plain = _plain(value)
-    labels = [_plain(each) for each in plain] if isinstance(plain, (list, tuple)) else [plain]
+    labels = [_plain(each) for each in (plain if isinstance(plain, (list, tuple)) else [plain])]
     for each in labels:
         if not isinstance(each, (str, int, float)) or (isinstance(each, float) and not math.isfinite(each)):
             raise PydanticCustomError("label", "not a label")
@@ -57,8 +58,16 @@ def _labels(value: object) -> tuple[Label, ...]:
 
 
 def _plain(value: Any) -> Any:
-    """NumPy numbers, strings and arrays as those of Python."""
-    return value.tolist() if hasattr(value, "tolist") else value
+    """NumPy numbers, strings and arrays as those of Python; dates as ISO text, bytes as the text that they are."""
+    if getattr(getattr(value, "dtype", None), "kind", None) == "M":
+        value = value.astype(str)
+    if hasattr(value, "tolist"):
+        return value.tolist()
+    if isinstance(value, bytes):
+        return value.decode("utf-8", "replace")
+    if isinstance(value, datetime) and value.tzinfo is not None:
+        value = value.astimezone(UTC).replace(tzinfo=None)
+    return value.isoformat() if isinstance(value, date) else value
 
 
 def _text(value: str) -> str:

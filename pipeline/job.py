@@ -274,6 +274,7 @@ def check_arguments(client: Any = None, **arguments: Any) -> FitArguments:
         With the argument's name, what was found and what was expected.
     """
     _check_client(client)
+    _refuse_none(arguments)
     where = arguments.get("where")
     plain = {
         **{name: given.item() if isinstance(given, np.generic) else given for name, given in arguments.items()},
@@ -282,6 +283,19 @@ def check_arguments(client: Any = None, **arguments: Any) -> FitArguments:
         "samples": _slice_ends(arguments.get("samples")),
     }
     return parse_config(plain, FitArguments)
+
+
+def _refuse_none(arguments: Mapping[str, Any]) -> None:
+    """Raise ConfigError for a None that is no value of its argument: not taken for the default, as of a seed it means none."""
+    for name, option in FitArguments.model_fields.items():
+        if name in arguments and arguments[name] is None and option.default is not None and not option.is_required():
+            raise ConfigError(
+                "wrong value",
+                where=name,
+                found="None",
+                expected=option.description,
+                remedy=f"leave it out for {option.default!r}",
+            )
 
 
 def _slice_ends(samples: Any) -> Any:

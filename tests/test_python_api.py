@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import datetime
+import json
 import warnings
 from pathlib import Path
 from typing import Any
@@ -183,7 +185,7 @@ def test_block_bytes_in_words() -> None:
         ("where", "train"),
         ("where", [("split", "a")]),
         ("where.split", {"split": {"a"}}),
-        ("where.split", {"split": np.datetime64("2020-01-01")}),
+        ("where.split", {"split": np.timedelta64(1, "D")}),
         ("where.split", {"split": float("nan")}),
         ("where.1", {1: "a"}),
         ("array", 3),
@@ -268,6 +270,31 @@ def test_numbers_of_numpy_are_numbers() -> None:
     options: dict[str, Any] = {"samples": slice(np.int64(0), np.int64(5)), "fraction": np.float64(0.9), "seed": np.int64(3)}
     manifest = fit(np.arange(8.0), normalize=["zscore"], **options)
     assert manifest.provenance["fitted_on"]["slice"] == {"start": 0, "stop": 5, "step": 1}
+
+
+def test_labels_match_themselves() -> None:
+    days = np.arange("2020-01-01", "2020-01-05", dtype="datetime64[D]").astype("datetime64[ns]")
+    codes = np.array([b"a", b"b", b"a", b"b"])
+    array = xr.DataArray(np.arange(4.0), dims=["cell"], coords={"day": ("cell", days), "code": ("cell", codes)})
+    second = (
+        *(days[1], days[1:2], [days[1]], "2020-01-02", datetime.date(2020, 1, 2), datetime.datetime(2020, 1, 2)),
+        datetime.datetime(2020, 1, 2, 3, tzinfo=datetime.timezone(datetime.timedelta(hours=3))),
+    )
+    for wanted in second:
+        manifest = fit(array, normalize=["zscore"], where={"day": wanted})
+        assert float(manifest.chain.steps[0].parameters["mean"]) == 1.0
+        json.dumps(manifest.provenance["fitted_on"])
+    for wanted in (b"b", codes[1], codes[1:2], "b", [b"b"]):
+        manifest = fit(array, normalize=["zscore"], where={"code": wanted})
+        assert float(manifest.chain.steps[0].parameters["mean"]) == 2.0
+        assert manifest.provenance["fitted_on"]["where"] == {"code": ["b"]}
+
+
+@pytest.mark.parametrize("argument", ["seed", "nan", "unseen", "missing_chunks", "block_bytes"])
+def test_none_is_not_taken_for_a_default(argument: str) -> None:
+    with pytest.raises(ConfigError, match="wrong value") as caught:
+        fit(np.arange(4.0), normalize=["zscore"], **{argument: None})
+    assert (caught.value.where, caught.value.found) == (argument, "None")
 
 
 def test_dates_do_not_group() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeAlias
@@ -10,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.errors import SourceError
+from pipeline.source.labels import as_text
 from pipeline.source.source import Source
 
 Label: TypeAlias = str | bool | int | float
@@ -139,8 +141,20 @@ def _by_label(source: Source, name: str, wanted: Label | Sequence[Label]) -> NDA
 
 def _matches(labels: NDArray[Any], wanted: Label) -> NDArray[np.bool_]:
     if labels.dtype.kind in "OUST":
-        return np.asarray(labels.astype(str) == str(wanted))
+        return np.asarray(as_text(labels).astype(str) == str(wanted))
+    if labels.dtype.kind == "M":
+        return _at_time(labels, wanted)
     return np.zeros(labels.shape, bool) if isinstance(wanted, str) else np.asarray(labels == wanted)
+
+
+def _at_time(labels: NDArray[Any], wanted: Label) -> NDArray[np.bool_]:
+    """Which dates are the one that `wanted` spells, as ISO text; none where that is no date."""
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # a time zone is taken into account
+            return np.asarray(labels == np.datetime64(wanted) if isinstance(wanted, str) else np.zeros(labels.shape, bool))
+    except ValueError:
+        return np.zeros(labels.shape, bool)
 
 
 def _by_position(positions: slice, samples: int) -> NDArray[np.bool_]:

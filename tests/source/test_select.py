@@ -44,6 +44,22 @@ def test_by_label() -> None:
     assert _refused(Scope(where={"split": ["test", "other"]}), split=split).found == "other"
 
 
+def test_text_of_any_kind_matches_itself() -> None:
+    split = ["train", "test", "train"] * 4
+    for labels in (np.array(split, "S5"), np.array([each.encode() for each in split], object), np.array(split, "T")):
+        assert _positions(Scope(where={"split": "test"}), split=labels) == [1, 4, 7, 10]
+
+
+@pytest.mark.parametrize("unit", ["D", "s", "ns"])
+def test_by_date(unit: str) -> None:
+    days = (np.datetime64("2024-02-27") + np.arange(SAMPLES) // 4).astype(f"datetime64[{unit}]")
+    for wanted in ("2024-02-28", "2024-02-28T00:00:00.000000000", "2024-02-28T00:00Z"):
+        assert _positions(Scope(where={"day": wanted}), day=days) == [4, 5, 6, 7]
+    assert "2024-02-27" in str(_refused(Scope(where={"day": "2025-01-01"}), day=days).expected)
+    for wrong in ("soon", 1709078400, True):
+        assert _refused(Scope(where={"day": wrong}), day=days).where == "fit.where.day"
+
+
 def test_by_boolean_coordinate() -> None:
     chosen = np.arange(SAMPLES) % 5 == 0
     assert _positions(Scope(where={"is_train": True}), is_train=chosen) == [0, 5, 10]
