@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
+from typing import TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,6 +27,8 @@ from pipeline.statistics.float_histogram import FloatHistogram
 from pipeline.statistics.histogram import Histogram
 from pipeline.statistics.moments import Moments
 from pipeline.statistics.weighted import Weighted
+
+Numbered: TypeAlias = tuple[int, FittedStep]
 
 BIN_DIM = "<bin>"
 STEPS_RESOLVED = 2**20
@@ -61,13 +64,13 @@ def statistics_at(
         The dims that the summaries keep, and those of them that the result keeps.
     """
     histogram = summaries.get("histogram")
-    between, kept = _without_selections(between)
+    elementwise, kept = _without_selections(between, at)
     axes = {per.index(dim): positions for dim, positions in kept.items()}
     if isinstance(histogram, Histogram | Weighted):
         for axis, positions in axes.items():
             histogram = histogram.take_features(axis, positions)
     whole = histogram.merged if isinstance(histogram, Weighted) else histogram
-    table = _table(whole, at, between, per) if isinstance(whole, Histogram) and between else None
+    table = _table(whole, elementwise, per) if isinstance(whole, Histogram) and elementwise else None
     if isinstance(histogram, Weighted):
         statistics = histogram.statistics(nan_policy, table)
     elif isinstance(histogram, Histogram):
@@ -76,7 +79,7 @@ def statistics_at(
         statistics = _gathered(summaries, nan_policy)
         for axis, positions in axes.items():
             statistics = statistics.take_features(axis, positions)
-        for index, step in enumerate(between, at):
+        for index, step in elementwise:
             statistics = _through(statistics, index, step, per)
     dropped = tuple(axis for axis, dim in enumerate(per) if dim not in wanted)
     return statistics.sum_features(dropped) if dropped else statistics
@@ -96,22 +99,22 @@ def with_deviation(statistics: Statistics, summaries: Summaries) -> Statistics:
     return replace(statistics, deviation=np.where(np.isnan(statistics.mean()), np.nan, deviations.mean()))
 
 
-def _without_selections(steps: Sequence[FittedStep]) -> tuple[list[FittedStep], dict[str, NDArray[np.intp]]]:
+def _without_selections(steps: Sequence[FittedStep], at: int) -> tuple[list[Numbered], dict[str, NDArray[np.intp]]]:
     """What `steps` keep of each dim, and steps that do with that part what the others among `steps` do with all.
 
     All but the selections are elementwise, so that a selection may be put first: it picks from the parameters of the steps
-    before it.
+    before it. Each step comes with its number in the chain, in which the first of `steps` is number `at`.
     """
-    rest: list[FittedStep] = []
+    rest: list[Numbered] = []
     kept: dict[str, NDArray[np.intp]] = {}
-    for step in steps:
+    for index, step in enumerate(steps, at):
         dim = step.step.selected_dim
         mask = None if dim is None else step.keeps(dim)
         if dim is None or mask is None:
-            rest.append(step)
+            rest.append((index, step))
         else:
             kept[dim] = np.flatnonzero(mask)
-            rest = [each.select({dim: kept[dim]}) for each in rest]
+            rest = [(number, each.select({dim: kept[dim]})) for number, each in rest]
     return rest, kept
 
 
@@ -130,7 +133,7 @@ def _gathered(summaries: Summaries, nan_policy: str) -> Statistics:
     )
 
 
-def _table(histogram: Histogram, at: int, steps: Sequence[FittedStep], per: tuple[str, ...]) -> NDArray[np.float64]:
+def _table(histogram: Histogram, steps: Sequence[Numbered], per: tuple[str, ...]) -> NDArray[np.float64]:
     """What the steps make of each of the histogram's values: shape features + bins.
 
     Values that a feature never had are replaced by one that it did, since a step may refuse them.
@@ -138,7 +141,9 @@ def _table(histogram: Histogram, at: int, steps: Sequence[FittedStep], per: tupl
     occurs = histogram.counts > 0
     bins = histogram.values().astype(np.float64)
     table = np.where(occurs, bins, bins[occurs.argmax(axis=-1)][..., np.newaxis])
-    return run_steps(steps, table, (*per, BIN_DIM), first=at)
+    for index, step in steps:
+        table = run_steps([step], table, (*per, BIN_DIM), first=index)
+    return table
 
 
 def _through(statistics: Statistics, index: int, step: FittedStep, per: tuple[str, ...]) -> Statistics:

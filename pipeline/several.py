@@ -20,6 +20,8 @@ from pipeline.inference import ManifestCollection
 from pipeline.inference.stored import chain_for
 from pipeline.job import open_config_source
 from pipeline.manifest import check_destination
+from pipeline.manifest.collection import member_folder
+from pipeline.manifest.folder import some_of
 from pipeline.passes import fit_plan, write_pass
 from pipeline.plan import Plan, require_memory
 from pipeline.prepare import Prepared, extent_of, plan_of_apply, plan_run, planned_extent, prepare
@@ -192,7 +194,7 @@ def apply_collection(collection: ManifestCollection, config: ApplyConfig, report
     InputMismatchError
         Where an array does not fit its manifest.
     """
-    _refuse_what_is_of_one(config)
+    _refuse_what_is_of_one(config, collection)
     output, sources, chains = config.output, {}, {}
     for name, manifest in collection.items():
         with of_array(name):
@@ -250,7 +252,8 @@ def _open(config: SourceConfig, name: str, dims: tuple[str, ...]) -> ZarrSource:
     return open_config_source(config.model_copy(update={"array": name}), dims)
 
 
-def _refuse_what_is_of_one(config: ApplyConfig) -> None:
+def _refuse_what_is_of_one(config: ApplyConfig, collection: ManifestCollection) -> None:
+    folders = [member_folder(index, name) for index, name in enumerate(collection)]
     given = {
         "source.array": config.source.array,
         "source.dims": config.source.dims,
@@ -265,5 +268,5 @@ def _refuse_what_is_of_one(config: ApplyConfig) -> None:
                 where=where,
                 found=value,
                 expected="nothing: arrays are found by their names, and keep their layout",
-                remedy="leave it out, or give the folder of one array in the collection",
+                remedy=f"leave it out, or give the folder of one array in that of the collection: {some_of(folders)}",
             )

@@ -7,6 +7,7 @@ import pytest
 import xarray
 
 from pipeline import fit
+from pipeline.errors import DataError
 from pipeline.fitting import mapped_distribution
 from pipeline.normalize.elementwise import Affine
 from pipeline.normalize.standard import ZScore
@@ -25,6 +26,18 @@ def test_values_that_only_other_features_have_are_never_asked_about(dtype: str) 
     for one, other in zip(derived.chain.steps, read.chain.steps, strict=True):
         for name, values in one.parameters.items():
             assert values.tobytes() == other.parameters[name].tobytes()
+
+
+@pytest.mark.parametrize("dtype", ["uint8", "float64"])
+def test_an_error_in_what_is_derived_names_the_step_that_met_it(dtype: str) -> None:
+    """Also behind a selection, which is put before the others."""
+    coarse = {"affine": {"shift": 1e300}} if dtype == "float64" else {"affine": {"shift": -1e4}}
+    refusing = [coarse] if dtype == "float64" else [coarse, "log1p"]
+    chain = [{"maxabs": {"per": ["gene"]}}, {"select": {"dim": "gene", "k": 2}}, *refusing, {"zscore": {"per": ["gene"]}}]
+    values = xarray.DataArray(VALUES.astype(dtype), dims=("cell", "gene"))
+    with pytest.raises(DataError) as caught:
+        fit(values, normalize=chain)
+    assert caught.value.where == ("normalize.2.affine" if dtype == "float64" else "normalize.3.log1p")
 
 
 def _distribution(values: np.ndarray) -> Distribution:

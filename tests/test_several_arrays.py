@@ -254,6 +254,7 @@ def test_either_kind_of_manifest_says_which_of_the_two_it_is(folder: Path) -> No
     with pytest.raises(ManifestError, match=r"no single manifest") as caught:
         Manifest.load(path)
     assert "ManifestCollection.load" in str(caught.value)
+    assert str(caught.value.remedy).endswith("the folder of one array in it: 0-images, 1-layers-counts")
     with pytest.raises(ManifestError, match="no collection") as caught:
         ManifestCollection.load(path / "0-images")
     assert "Manifest.load" in str(caught.value)
@@ -393,6 +394,7 @@ def test_apply_refuses_what_is_of_one_array(folder: Path) -> None:
     ):
         result = _call(*applied, *arguments)
         assert (result.exit_code, where in result.stderr) == (2, True), result.output
+        assert "in that of the collection: 0-images, 1-layers-counts" in result.stderr
     shutil.rmtree(folder / "in.zarr" / "images")
     if (folder / "in.zarr" / ".zmetadata").exists():
         (folder / "in.zarr" / ".zmetadata").unlink()

@@ -18,6 +18,7 @@ from pydantic import ValidationError
 from pipeline.errors import ManifestError
 from pipeline.manifest.arrays import decode, describe, encode
 from pipeline.manifest.digest import arrays_digest
+from pipeline.manifest.folder import some_of
 from pipeline.manifest.gathered import FittedStatistics
 from pipeline.manifest.groups import Groups, unstacked
 from pipeline.manifest.labels import decode_labels, encode_labels, labels_kind
@@ -277,9 +278,10 @@ def read_text(folder: Path) -> bytes:
 
 def _refuse_collection(folder: Path) -> None:
     if "\0" not in str(folder) and (folder / COLLECTION_FILE).is_file():
+        members = sorted(path.parent.name for path in folder.glob(f"*/{MANIFEST_FILE}"))
         raise ManifestError(
             "a collection of manifests, one for each array, is no single manifest",
             where=str(folder),
             expected=f"a folder with {MANIFEST_FILE} and {ARRAYS_FILE}",
-            remedy="ManifestCollection.load(path), or the folder of one array in it",
+            remedy=f"ManifestCollection.load(path), or the folder of one array in it: {some_of(members)}",
         )

@@ -15,12 +15,23 @@ from pipeline.errors import ConfigError
 from pipeline.normalize.names import Number, Numbers
 from pipeline.normalize.step import FittedStep, Floats, Input, ParameterlessStep, room
 
+EXACT_INTEGERS = 2.0**53
+
 
 def _listed(given: object) -> object:
-    return (given,) if isinstance(given, int | float) else given
+    """One number or several as a list of them, in which no whole number is one that float64 rounds."""
+    plain = given.tolist() if isinstance(given, np.generic | np.ndarray) else given
+    listed = [plain] if isinstance(plain, int | float) else plain
+    if isinstance(listed, list | tuple) and any(isinstance(each, int) and not _is_exact(each) for each in listed):
+        raise ValueError("numbers that float64 holds exactly")
+    return listed
 
 
-EXACT_INTEGERS = 2.0**53
+def _is_exact(number: int) -> bool:
+    try:
+        return int(float(number)) == number
+    except OverflowError:
+        return False
 
 
 class Nodata(ParameterlessStep):
@@ -29,7 +40,8 @@ class Nodata(ParameterlessStep):
     ``y = NaN where x is one of values, else x``. The term is GDAL's; CF conventions call such a value ``missing_value``. It
     is the first step of a chain: later steps, and every statistic, then see NaN, and what becomes of it is `fit.nan`.
 
-    - A value of a floating source is rounded to the source's type first, as the stored values were.
+    - A value of a floating source is rounded to the source's type first, as the stored values were; a whole number that
+      float64 does not hold is refused.
     - NaN stays NaN; infinities stay infinite. The output needs a floating type.
     - Nothing is fitted, so constant features are nothing special.
 

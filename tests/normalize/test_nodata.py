@@ -49,6 +49,16 @@ def test_a_value_that_the_data_cannot_hold_is_refused(dtype, value):
     assert (caught.value.where, caught.value.found) == ("nodata.values", value)
 
 
+@pytest.mark.parametrize(
+    "value", [2**53 + 1, -(2**53) - 1, 10**400, np.int64(2**60 + 1), [0, 2**53 + 1], np.array([2**53 + 1])]
+)
+def test_a_whole_number_that_float64_rounds_is_refused(value):
+    with pytest.raises(ConfigError, match="invalid option") as caught:
+        parse_chain([{"nodata": {"values": value}}])
+    assert (caught.value.where, caught.value.expected) == ("normalize.0.nodata.values", "numbers that float64 holds exactly")
+    assert bound("float64", values=[2**53 + 2, 2**60]).values == (2.0**53 + 2, 2.0**60)
+
+
 def test_statistics_and_output_leave_them_out(chain_of):
     values = np.array([[1.0, 2.0], [-9999.0, 4.0], [3.0, -9999.0]])
     chain = chain_of([{"nodata": {"values": -9999}}, {"zscore": {"per": ["feature"]}}], values)
