@@ -111,8 +111,10 @@ def _decode(paths: list[Path], nbytes: int) -> None:
 
 
 def adopt_codec_pipeline() -> None:
-    """Read with the codec pipeline that this program sets, if it sets one: importing it is all that takes."""
-    import pipeline.run  # noqa: F401
+    """Read, and write, with the codec pipeline that this program reads with."""
+    from pipeline.source.reader import COMPILED_CODECS
+
+    zarr.config.set(COMPILED_CODECS)
 
 
 def main() -> None:
