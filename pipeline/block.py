@@ -44,6 +44,14 @@ class Block:
     def slices(self) -> tuple[slice, ...]:
         return tuple(slice(start, stop) for start, stop in zip(self.start, self.stop, strict=True))
 
+    def shifted(self, offset: Iterable[int]) -> Block:
+        """The box moved by `offset` along each dim."""
+        moved = tuple(offset)
+        return Block(
+            tuple(first + by for first, by in zip(self.start, moved, strict=True)),
+            tuple(last + by for last, by in zip(self.stop, moved, strict=True)),
+        )
+
     def __str__(self) -> str:
         inside = ", ".join(f"{start}:{stop}" for start, stop in zip(self.start, self.stop, strict=True))
         return f"[{inside}]"

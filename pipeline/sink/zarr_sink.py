@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from zarr.abc.store import Store
 from zarr.storage import StorePath
 
-from pipeline.block import Block, is_aligned
+from pipeline.block import Block, block_step, is_aligned, overlapping, tile
 from pipeline.errors import ConfigError, PipelineError, WriteError
 from pipeline.sink.around import Cut, arrays_to_cut
 from pipeline.sink.claim import CLAIM, Claim, claim_output, refuse_running
@@ -38,8 +38,12 @@ from pipeline.sink.replacement import (
 from pipeline.sink.staging import UncommittedStore, clear, commit, copy_around, staged_key, stands
 from pipeline.source.chunks import ChunkGrid, ZarrArray
 from pipeline.source.hierarchy import NODE_NAMES, join_path, parent_path
+from pipeline.source.reader import compiled_array
 from pipeline.source.store import StoreLike, get_bytes, local_path, normalize_address, open_store, set_bytes, store_name
 from pipeline.source.zarr_source import ZarrSource
+
+WITH_EMPTY_CHUNKS: Any = {"write_empty_chunks": True}
+CHECKED_BYTES = 32 * 2**20  # written between two looks at whether another run took the output over
 
 
 @dataclass(frozen=True)
@@ -92,8 +96,12 @@ class ZarrSink:
             self.claim.check()
             store = UncommittedStore(self.opened_store, self.claim.check_async)
             metadata: Any = zarr.open_array(store, path=self.array, mode="r+").metadata
-            config: Any = {"write_empty_chunks": True}  # open_array passes it on in newer versions of Zarr only
-            return zarr.Array(zarr.AsyncArray(metadata, StorePath(store, self.array), config))
+            return zarr.Array(zarr.AsyncArray(metadata, StorePath(store, self.array), WITH_EMPTY_CHUNKS))
+
+    @cached_property
+    def _compiled(self) -> ZarrArray | None:
+        """The array written by compiled code, where that knows the store and the codecs."""
+        return compiled_array(self.zarr_array, self.opened_store, WITH_EMPTY_CHUNKS)
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -132,8 +140,25 @@ class ZarrSink:
                 expected=f"{self.dtype} {block.shape}",
             )
         with _translated(f"{self.name}{block}"):
-            self.claim.check()
+            for part in tile(block.shape, block_step(block.shape, self.write_unit, self.dtype.itemsize, CHECKED_BYTES)):
+                self.claim.check()
+                self._write(part.shifted(block.start), values[part.slices])
+
+    def _write(self, block: Block, values: NDArray[Any]) -> None:
+        if self._compiled is None:
             self.zarr_array[block.slices] = values
+            return
+        grid, root = ChunkGrid(self.zarr_array), Path(store_name(self.opened_store))
+        units = [(unit, root / grid.key_at(unit)) for unit in overlapping(block, grid.unit)]
+        for unit, file in units:
+            # Compiled code merges with what is there where the array's edge cuts a unit,
+            if unit.shape != grid.unit:
+                file.unlink(missing_ok=True)
+        self._compiled[block.slices] = values
+        for unit, file in units:
+            # and leaves out what holds only the fill value, whatever it is told.
+            if not file.exists():
+                self.zarr_array[unit.slices] = values[unit.shifted(-first for first in block.start).slices]
 
     def beside(self, array: str) -> ZarrSink:
         """Another array of the same output, under the same claim."""

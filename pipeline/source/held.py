@@ -116,6 +116,4 @@ def assemble(block: Block, parts: Sequence[tuple[Block, NDArray[Any]]]) -> NDArr
 
 def _inside(block: Block, box: Block) -> tuple[slice, ...]:
     """The indices of `block` counted from the start of `box`."""
-    return tuple(
-        slice(first - origin, last - origin) for first, last, origin in zip(block.start, block.stop, box.start, strict=True)
-    )
+    return block.shifted(-first for first in box.start).slices

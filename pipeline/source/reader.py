@@ -30,7 +30,7 @@ FILL_REMEDY = (
 )
 CORRUPT_REMEDY = "restore the chunk from a copy of the store, or write it anew"
 
-# One thread for a read: the tasks of an executor are what runs side by side.
+# One thread for a block: the tasks of an executor are what runs side by side.
 COMPILED_CODECS = {
     "codec_pipeline.path": "zarrs.ZarrsCodecPipeline",
     "codec_pipeline.strict": True,
@@ -77,15 +77,7 @@ class BlockReader:
 
         Of a small chunk it takes a third of the time that Zarr itself takes, and of a large one four fifths.
         """
-        dtype = self.array.dtype
-        if type(self.store) is not LocalStore or dtype.kind not in COMPILED_KINDS or not dtype.isnative:
-            return None
-        try:
-            # Zarr looks at its configuration when an array is made; two threads at once would restore each other's.
-            with _CONFIGURING, zarr.config.set(COMPILED_CODECS):
-                return _array_through(self.array, self.store)
-        except UnsupportedMetadataError:
-            return None
+        return compiled_array(self.array, self.store)
 
     def _read_compiled(self, array: ZarrArray, block: Block) -> NDArray[Any]:
         values = np.asarray(array[block.slices])
@@ -131,7 +123,23 @@ class BlockReader:
         )
 
 
-def _array_through(array: ZarrArray, store: Store) -> ZarrArray:
-    """`array`, its chunks fetched through `store`."""
+def compiled_array(array: ZarrArray, store: Store, config: Any = None) -> ZarrArray | None:
+    """`array` read and written in `store` by compiled code, in the thread that asks; None where that code does not know the
+    kind of store, a codec or the dtype.
+
+    It fills in what is missing, and replaces an object in place.
+    """
+    if type(store) is not LocalStore or array.dtype.kind not in COMPILED_KINDS or not array.dtype.isnative:
+        return None
+    try:
+        # Zarr looks at its configuration when an array is made; two threads at once would restore each other's.
+        with _CONFIGURING, zarr.config.set(COMPILED_CODECS):
+            return _array_through(array, store, config)
+    except UnsupportedMetadataError:
+        return None
+
+
+def _array_through(array: ZarrArray, store: Store, config: Any = None) -> ZarrArray:
+    """`array`, its chunks fetched and stored through `store`."""
     metadata: Any = array.metadata
-    return zarr.Array(zarr.AsyncArray(metadata, StorePath(store, array.path)))
+    return zarr.Array(zarr.AsyncArray(metadata, StorePath(store, array.path), config))
