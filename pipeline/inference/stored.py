@@ -35,7 +35,7 @@ def chain_for(manifest: ManifestRecord, source: Source) -> FittedChain | Grouped
         if dim in manifest.labels and labels is not None:
             places = positions(manifest.labels[dim], labels, dim)
         if places is not None:
-            _check_not_whole(chain, dim, places.size)
+            _check_not_whole(chain, dim, places.size, len(manifest.labels[dim]))
             picked[dim] = places
     by_position = {dim: size for dim, size in manifest.sizes.items() if dim not in picked}
     check_sizes(source.shape, source.dims, by_position, single=False)
@@ -43,7 +43,17 @@ def chain_for(manifest: ManifestRecord, source: Source) -> FittedChain | Grouped
     return grouped.select(picked) if picked else grouped
 
 
-def _check_not_whole(chain: FittedChain, dim: str, count: int) -> None:
+def _check_not_whole(chain: FittedChain, dim: str, count: int, fitted: int) -> None:
+    """Raise InputMismatchError where a step looks at the whole of a dim, of whose labels the source has so many, or in another
+    order."""
+    if dim in chain.whole_dims and count < fitted:
+        raise InputMismatchError(
+            "a step looks at the whole of this dim",
+            where=f"dim {dim}",
+            found=f"{count} of its labels",
+            expected=f"all {fitted}, in the fitted order",
+            remedy="give a store with all fitted features",
+        )
     if dim in chain.whole_dims:
         raise InputMismatchError(
             "a step looks at the whole of this dim, in the fitted order",
