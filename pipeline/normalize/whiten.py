@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from pipeline.statistics.describe import Statistics
 
 COMPONENT_DIM = "<component>"
+LEAST_DEVIATION = 1e-140
 NAMES = ("mean", "whitening", "unwhitening")
 MATRIX_DIMS: Mapping[str, tuple[str, ...]] = MappingProxyType({"whitening": (COMPONENT_DIM,), "unwhitening": (COMPONENT_DIM,)})
 
@@ -55,6 +56,7 @@ class Whiten(VectorStep):
     - Means may be far larger than standard deviations. Eigenvalues are known to about 2e-16 of the largest: where standard
       deviations of features differ by more than 1e4, take zca-cor, or scale the features first.
     - Raises DataError where there are not more than `ddof` complete vectors, and where a finite result overflows.
+    - Raises DataError where standard deviations are so small that their squares underflow, for zca-cor any of them, else all.
     - The covariance is of floating point: its last bits, and with them the parameters', depend on how the data are read. The
       transformation does not: its bits depend on the vector and the parameters alone.
 
@@ -153,6 +155,7 @@ class Whiten(VectorStep):
             mean, whitening, unwhitening = (np.full((*shape, *each), np.nan) for each in ((), own, own))
         else:
             sums = self._sums(statistics)
+            self._check_underflow(statistics)
             mean = sums.mean
             whitening, unwhitening = (each.reshape(*shape, -1) for each in self._matrices(sums.covariance(self.ddof)))
         return FittedWhiten(self, self.fitted_per, frozen_parameters(mean=mean, whitening=whitening, unwhitening=unwhitening))
@@ -201,6 +204,19 @@ class Whiten(VectorStep):
                 remedy="put fillna before it, or an affine step that brings the data near 1",
             )
         return sums
+
+    def _check_underflow(self, statistics: Statistics) -> None:
+        """Raise DataError where deviations, which the moments know exactly, are lost in their squares."""
+        deviations = statistics.std()
+        lost = (deviations > 0) & (deviations < LEAST_DEVIATION)
+        if lost.any() and (self.method == "zca-cor" or not (deviations >= LEAST_DEVIATION).any()):
+            raise DataError(
+                "values so near to each other that their covariance underflows float64",
+                where=self.name,
+                found=f"{lost.sum()} of {lost.size} features with standard deviations of {deviations[lost].max():.2g} or less",
+                expected=f"standard deviations of {LEAST_DEVIATION:.0e} or more",
+                remedy="put an affine step before it that brings the data near 1",
+            )
 
     def _matrices(self, covariance: Floats) -> tuple[Floats, Floats]:
         """W and the transpose of its inverse, both of shape (features, components)."""

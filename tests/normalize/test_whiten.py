@@ -276,6 +276,29 @@ def test_too_few_vectors(fitted):
         fitted("whiten", correlated() * 1e160)
 
 
+@pytest.mark.parametrize("method", METHODS)
+def test_deviations_whose_squares_underflow_are_refused(method, fitted, chain_of):
+    values = correlated()
+    with pytest.raises(DataError, match="underflows") as caught:
+        fitted({"whiten": {"method": method}}, values * 1e-200)
+    assert caught.value.where == "whiten" and caught.value.found.startswith("6 of 6 features")
+    output = chain_of([{"affine": {"scale": 1e200}}, {"whiten": {"method": method}}], values * 1e-200)(values * 1e-200)
+    np.testing.assert_allclose(output, chain_of([{"whiten": {"method": method}}], values)(values), rtol=1e-9, atol=1e-9)
+    small = chain_of([{"whiten": {"method": method}}], values * 1e-139)
+    np.testing.assert_allclose(np.cov(small(values * 1e-139).T), np.eye(6), atol=1e-8)
+
+
+def test_one_feature_of_tiny_deviation_is_as_one_without(fitted, chain_of):
+    """Unless each is divided by its own deviation first."""
+    values = correlated() * [1, 1, 1, 1, 1, 1e-200]
+    output = chain_of(["whiten"], values)(values)
+    np.testing.assert_allclose(np.cov(output[:, :5].T), np.eye(5), atol=1e-8)
+    np.testing.assert_allclose(output[:, 5], 0, atol=1e-12)
+    with pytest.raises(DataError, match="underflows") as caught:
+        fitted({"whiten": {"method": "zca-cor"}}, values)
+    assert caught.value.found.startswith("1 of 6 features")
+
+
 def test_statistics_without_a_covariance(statistics_of):
     statistics = statistics_of(correlated(), ("sample", "feature"), ("feature",))
     with pytest.raises(DataError, match="no covariance of these vectors"):
