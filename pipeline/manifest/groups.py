@@ -67,7 +67,9 @@ class Grouping:
         """The grouping by the distinct labels among `given`, one for each sample, in ascending order."""
         labels = as_group_labels(given, by)
         if missing := _missing(labels):
-            raise ManifestError("samples without a label", where=by, found=f"{missing} NaN", expected="a label for each")
+            raise ManifestError(
+                "samples without a label", where=by, found=f"{missing} NaN or None", expected="a label for each"
+            )
         return cls(by, as_labels(sorted(set(labels.tolist())), by), unseen)
 
     def places(self, given: Any) -> Codes:
@@ -207,12 +209,19 @@ def _restored(fitted: FittedStep, stacked: Parameters, count: int) -> list[Fitte
 def as_group_labels(given: Any, by: str) -> NDArray[Any]:
     """`given`, one label or one for each sample, as `as_labels` gives them; booleans as 0 and 1, and no negative zero.
 
+    Where samples have no label but None these stay among the others as objects.
+
     Raises
     ------
     ManifestError
         Where these are no labels.
     """
     array = np.asarray(given) if hasattr(given, "__array__") else np.array(given, dtype=object)
+    known = np.array([item is not None for item in array], bool) if array.dtype == object and array.ndim == 1 else None
+    if known is not None and not known.all():
+        labels = np.full(len(array), None, dtype=object)
+        labels[known] = as_group_labels(array[known], by)
+        return labels
     if array.dtype == np.bool_ or (array.dtype == object and array.size and _all_bool(array)):
         array = array.astype(np.int64)
     if array.dtype.kind in "mM":
@@ -233,6 +242,8 @@ def _all_bool(array: NDArray[Any]) -> bool:
 
 
 def _missing(labels: NDArray[Any]) -> int:
+    if labels.dtype == object:
+        return sum(label is None for label in labels.ravel())
     return int(np.isnan(labels).sum()) if labels.dtype.kind == "f" else 0
 
 

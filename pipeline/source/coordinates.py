@@ -5,7 +5,7 @@ Not here: which samples they select (`select.py`).
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,11 +14,13 @@ from zarr.abc.store import Store
 
 from pipeline.errors import SourceError
 from pipeline.source.chunks import ZarrArray
-from pipeline.source.hierarchy import children, find_node, join_path, parent_path
-from pipeline.source.labels import as_text, no_such_coordinate, stands_for_another, usable_labels
+from pipeline.source.columns import find_column, read_column
+from pipeline.source.hierarchy import attributes_of, children, find_node, join_path, parent_path
+from pipeline.source.labels import no_such_coordinate, stands_for_another, usable_labels
 from pipeline.source.store import store_name
 
 NAMES_ATTRIBUTE = "_ARRAY_DIMENSIONS"
+OBS = "obs"
 
 
 @dataclass(frozen=True)
@@ -32,15 +34,18 @@ class Coordinates:
         The array that is labelled.
     dims : tuple of str
     sample_dim : str
+    open_array : callable
+        Opens the array at a path.
     read_array : callable
-        Opens the array at a path and reads all of it.
+        Reads all of an array, given whether an absent chunk of it is no loss.
     """
 
     store: Store
     array: ZarrArray
     dims: tuple[str, ...]
     sample_dim: str
-    read_array: Callable[[str], tuple[ZarrArray, NDArray[Any]]]
+    open_array: Callable[[str], ZarrArray]
+    read_array: Callable[[ZarrArray, bool], NDArray[Any]]
 
     @property
     def group(self) -> str:
@@ -58,13 +63,20 @@ class Coordinates:
         node = find_node(self.store, join_path(self.group, dim))
         if node is None or node.path == self.array.path or node.shape != (self.sizes[dim],):
             return None
-        array, values = self.read_array(node.path)
-        return None if stands_for_another(array.attrs) else usable_labels(values)
+        array = self.open_array(node.path)
+        return None if stands_for_another(array.attrs) else usable_labels(self.read_array(array, False))
 
     def read(self, name: str) -> tuple[str, NDArray[Any]]:
-        """The dim and the values of the coordinate `name`; raises SourceError where there is none or it fits no dim."""
-        node = find_node(self.store, join_path(self.group, name)) if self.array.path else None
-        if node is None or node.shape is None or node.path == self.array.path:
+        """The dim and the values of the coordinate `name`; raises SourceError where there is none or it fits no dim.
+
+        It is looked for beside the array, then beside each group that the array is in; in an AnnData also among the columns of
+        its `obs`. A categorical column has the values of its categories.
+        """
+        for path in self._places(name):
+            node = find_column(self.store, path)
+            if node is not None and node.shape is not None and node.path != self.array.path:
+                break
+        else:
             raise no_such_coordinate(name, self._names(), self._where(name))
         if len(node.shape) != 1:
             raise SourceError(
@@ -73,9 +85,21 @@ class Coordinates:
                 found=f"shape {node.shape}",
                 expected=self._fitting(),
             )
-        array, values = self.read_array(node.path)
-        dims = stored_dims(array)
-        return self._dim_of(name, dims[0] if dims else None, len(values)), as_text(values)
+        dims = stored_dims(self.open_array(node.path))
+        dim = self._dim_of(name, dims[0] if dims else None, node.shape[0])
+        return dim, read_column(self.store, path, lambda part, absent: self.read_array(self.open_array(part), absent))
+
+    def _places(self, name: str) -> Iterator[str]:
+        """The paths at which the coordinate `name` may be, the nearest first."""
+        group, inside = self.group, bool(self.array.path)
+        while inside:
+            yield join_path(group, name)
+            if self._is_anndata(group):
+                yield join_path(join_path(group, OBS), name)
+            group, inside = parent_path(group), bool(group)
+
+    def _is_anndata(self, group: str) -> bool:
+        return attributes_of(self.store, group).get("encoding-type") == "anndata"
 
     def _dim_of(self, name: str, named: str | None, length: int) -> str:
         stored = stored_dims(self.array)
@@ -95,9 +119,11 @@ class Coordinates:
     def _names(self) -> list[str]:
         if not self.array.path:
             return []
-        beside = children(self.store, self.group)
         lengths = [(size,) for size in self.array.shape]
-        return [node.path.rpartition("/")[2] for node in beside if node.shape in lengths and node.path != self.array.path]
+        beside = [node.path for node in children(self.store, self.group) if node.shape in lengths]
+        columns = children(self.store, OBS) if self._is_anndata("") else ()
+        found = [*beside, *(node.path for node in columns if not node.path.endswith("/_index"))]
+        return [path.rpartition("/")[2] for path in found if path != self.array.path]
 
     def _fitting(self) -> str:
         return "as many values as a dim has: " + ", ".join(f"{dim} {size}" for dim, size in self.sizes.items())

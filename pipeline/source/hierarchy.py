@@ -66,6 +66,15 @@ def read_document(store: Store, key: str) -> dict[str, Any] | None:
     return document
 
 
+def attributes_of(store: Store, path: str) -> dict[str, Any]:
+    """The attributes of the node at `path`, none where there is no node."""
+    document = read_document(store, join_path(path, "zarr.json"))
+    if document is None:
+        return read_document(store, join_path(path, ".zattrs")) or {}
+    attributes = document.get("attributes")
+    return attributes if isinstance(attributes, dict) else {}
+
+
 def find_node(store: Store, path: str) -> Node | None:
     """The node at `path`, None where there is none."""
     for name in NODE_NAMES:

@@ -128,7 +128,7 @@ def _by_label(source: Source, name: str, wanted: Label | Sequence[Label]) -> NDA
     matches = [_matches(labels, value) for value in values]
     unmatched = [str(value) for value, match in zip(values, matches, strict=True) if not match.any()]
     if unmatched or not values:
-        shown = ", ".join(str(label) for label in np.unique(labels.astype(str))[:SHOWN_LABELS])
+        shown = ", ".join(str(label) for label in np.unique(labels[_known(labels)].astype(str))[:SHOWN_LABELS])
         raise SourceError(
             "no sample has this label",
             where=f"fit.where.{name}",
@@ -141,10 +141,17 @@ def _by_label(source: Source, name: str, wanted: Label | Sequence[Label]) -> NDA
 
 def _matches(labels: NDArray[Any], wanted: Label) -> NDArray[np.bool_]:
     if labels.dtype.kind in "OUST":
-        return np.asarray(as_text(labels).astype(str) == str(wanted))
+        known, found = _known(labels), np.zeros(labels.shape, bool)
+        found[known] = as_text(labels[known]).astype(str) == str(wanted)
+        return found
     if labels.dtype.kind == "M":
         return _at_time(labels, wanted)
     return np.zeros(labels.shape, bool) if isinstance(wanted, str) else np.asarray(labels == wanted)
+
+
+def _known(labels: NDArray[Any]) -> NDArray[np.bool_]:
+    """Which samples have a label."""
+    return np.array([label is not None for label in labels.tolist()], bool)
 
 
 def _at_time(labels: NDArray[Any], wanted: Label) -> NDArray[np.bool_]:

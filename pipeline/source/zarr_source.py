@@ -9,7 +9,7 @@ import hashlib
 import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass, fields
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any
 
 import numpy as np
@@ -104,10 +104,11 @@ class ZarrSource:
         return self._coordinates.labels(dim)
 
     def coordinate(self, name: str) -> tuple[str, NDArray[Any]]:
-        """The dim and the values of the one-dimensional array `name` beside the array.
+        """The dim and the values of the one-dimensional array `name` beside the array or a group that it is in.
 
-        The dim is the one that the coordinate names; where it names none, the sample dim if it has as many values, else the
-        first dim that has.
+        In an AnnData it may be a column of `obs`; a categorical one has the values of its categories, and None where it has
+        none. The dim is the one that the coordinate names; where it names none, the sample dim if it has as many values, else
+        the first dim that has.
 
         Raises
         ------
@@ -118,12 +119,13 @@ class ZarrSource:
 
     @property
     def _coordinates(self) -> Coordinates:
-        return Coordinates(self.opened_store, self.zarr_array, self.dims, self.sample_dim, self._read_coordinate)
+        opened = partial(open_array, self.opened_store)
+        return Coordinates(self.opened_store, self.zarr_array, self.dims, self.sample_dim, opened, self._read_coordinate)
 
-    def _read_coordinate(self, path: str) -> tuple[ZarrArray, NDArray[Any]]:
-        array = open_array(self.opened_store, path)
-        reader = BlockReader(array, self.opened_store, self.missing_chunks)
-        return array, reader.read(Block((0,) * array.ndim, array.shape))
+    def _read_coordinate(self, array: ZarrArray, absent: bool) -> NDArray[Any]:
+        """All of an array beside this one; `absent` says that a chunk of it which is not there is no loss."""
+        reader = BlockReader(array, self.opened_store, "fill" if absent else self.missing_chunks)
+        return reader.read(Block((0,) * array.ndim, array.shape))
 
     def check(self) -> None:
         """Compare the stored keys with those that the array's shape asks for; one listing, no chunk is read.

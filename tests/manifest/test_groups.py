@@ -175,8 +175,9 @@ def test_distinct_labels_ascend_and_are_found_again():
 def test_samples_without_a_label_are_refused():
     with pytest.raises(ManifestError, match="without a label"):
         Grouping.of([1.0, np.nan], "dose")
-    with pytest.raises(ManifestError, match="neither text nor a number"):
+    with pytest.raises(ManifestError, match="without a label"):
         Grouping.of(["a", None], "plate")
+    assert Grouping("plate", ["a"], "global").places(["a", None]).tolist() == [0, UNSEEN]
 
 
 def test_an_unseen_label_is_named_with_those_like_it():
@@ -186,5 +187,7 @@ def test_an_unseen_label_is_named_with_those_like_it():
     assert caught.value.found == "'plate_11', 'x', 'y', …"
     assert "plate-11" in caught.value.expected
     assert "global" in caught.value.remedy
-    with pytest.raises(InputMismatchError, match="neither text nor a number"):
+    with pytest.raises(InputMismatchError, match="1 of 1 samples have a label that was not fitted"):
         Grouping("plate", ["a"]).codes([None])
+    with pytest.raises(InputMismatchError, match="neither text nor a number"):
+        Grouping("plate", ["a"]).codes([object()])
