@@ -1,4 +1,4 @@
-"""Library_size and pearson_residuals at the edges and against scanpy's formulas, written out since it is no dependency."""
+"""Library_size and pearson_residuals at the edges and against scanpy's formulas; `test_scanpy.py` asks scanpy itself."""
 
 from __future__ import annotations
 

@@ -1,7 +1,6 @@
 """Library_size fitted to the median of the totals and without highly expressed genes, against scanpy's formulas, and its reads.
 
-The formulas are those of scanpy 1.11 and 1.12, `pp.normalize_total`, written out since it is no dependency; on counts its
-output was equal to theirs bit for bit.
+The formulas are those of scanpy 1.11 and 1.12, `pp.normalize_total`; `test_scanpy.py` asks scanpy itself.
 """
 
 from __future__ import annotations
