@@ -73,9 +73,11 @@ def _tail(probabilities: Floats) -> Floats:
 
 def _ratio(coefficients: tuple[tuple[float, float], ...], at: Floats) -> Floats:
     above, below = np.zeros_like(at), np.zeros_like(at)
-    for numerator, denominator in coefficients:
-        above, below = above * at + numerator, below * at + denominator
-    return above / below
+    for each in coefficients:
+        for sum_so_far, coefficient in zip((above, below), each, strict=True):
+            np.multiply(sum_so_far, at, out=sum_so_far)
+            np.add(sum_so_far, coefficient, out=sum_so_far)
+    return np.divide(above, below, out=above)
 
 
 def normal_probability(values: Floats) -> Floats:

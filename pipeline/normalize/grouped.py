@@ -5,7 +5,7 @@ Not here: what the groups are called and which sample is in which (`manifest/gro
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, TypeAlias
 
@@ -18,6 +18,7 @@ from pipeline.normalize.chain import FittedChain
 from pipeline.normalize.step import FittedStep, Indexer
 
 UNSEEN = -1
+BATCH_BYTES = 4 * 2**20  # of the output: what is normalized of a group at once, and copied to where it belongs
 
 Codes: TypeAlias = NDArray[np.int32]
 Rows: TypeAlias = slice | NDArray[np.intp]
@@ -37,6 +38,14 @@ def rows_by_code(codes: Codes) -> Iterator[tuple[int, Rows]]:
     for rows in np.split(order, edges) if codes.size else ():
         first, last = int(rows[0]), int(rows[-1])
         yield int(codes[first]), slice(first, last + 1) if last - first + 1 == len(rows) else rows
+
+
+def _batches(rows: Rows, at_most: int) -> Iterator[Rows]:
+    """`rows` in parts of at most so many."""
+    if isinstance(rows, slice):
+        yield from (slice(first, min(first + at_most, rows.stop)) for first in range(rows.start, rows.stop, at_most))
+    else:
+        yield from (rows[first : first + at_most] for first in range(0, len(rows), at_most))
 
 
 @dataclass(frozen=True, eq=False)
@@ -151,13 +160,16 @@ class GroupedChain:
         """`values`, whose axes are `dims`, each sample after `run` of its group's chain; the result has the dims `left`."""
         axis = dims.index(self.sample_dim)
         groups = list(rows_by_code(self._codes_of(values.shape[axis])))
+        self._check_seen(groups)
         if len(groups) <= 1:
             return self._run(groups[0][0], values, left, dtype, run) if groups else run(self._part(self.overall), values)
         output = np.empty(tuple(left.values()), dtype)
         before, after = (slice(None),) * axis, (slice(None),) * tuple(left).index(self.sample_dim)
+        at_once = max(1, BATCH_BYTES * values.shape[axis] // max(1, output.nbytes))
         for code, rows in groups:
-            part = values[(*before, rows)]
-            output[(*after, rows)] = self._run(code, part, {**left, self.sample_dim: part.shape[axis]}, dtype, run)
+            for some in _batches(rows, at_once):
+                part = values[(*before, some)]
+                output[(*after, some)] = self._run(code, part, {**left, self.sample_dim: part.shape[axis]}, dtype, run)
         return output
 
     def _codes_of(self, count: int) -> Codes:
@@ -165,16 +177,21 @@ class GroupedChain:
             raise InputMismatchError("another number of samples than of labels", found=count, expected=len(self.codes))
         return np.broadcast_to(self.codes, (count,))
 
+    def _check_seen(self, groups: Iterable[tuple[int, Rows]]) -> None:
+        unseen = sum(
+            rows.stop - rows.start if isinstance(rows, slice) else len(rows) for code, rows in groups if code == UNSEEN
+        )
+        if unseen and self.unseen == "error":
+            raise InputMismatchError("samples of no group", found=f"{unseen} samples")
+
     def _run(self, code: int, values: NDArray[Any], left: Mapping[str, int], dtype: np.dtype[Any], run: Run) -> NDArray[Any]:
         if code != UNSEEN:
             return run(self._part(self.chains[code]), values)
         if self.unseen == "global":
             return run(self._part(self.overall), values)
-        if self.unseen == "error":
-            raise InputMismatchError("samples of no group", found=f"{left[self.sample_dim]} samples")
-        missing = np.empty(tuple(left.values()), dtype)
-        cast_into(np.full(missing.shape, np.nan), missing, remedy="leave out samples of groups that were not fitted")
-        return missing
+        missing = np.empty((), dtype)
+        cast_into(np.array(np.nan), missing, remedy="leave out samples of groups that were not fitted")
+        return np.full(tuple(left.values()), missing)
 
     def _part(self, chain: FittedChain) -> FittedChain:
         for indexers in self.selections:

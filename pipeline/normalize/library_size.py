@@ -16,7 +16,7 @@ from pipeline.normalize.cell_totals import COUNTED, CellTotals, Dominance, count
 from pipeline.normalize.features import check_positive
 from pipeline.normalize.names import Number
 from pipeline.normalize.step import FittedStep, Floats, Parameters, frozen_parameters, stored_parameters
-from pipeline.normalize.vectors import FittedVectorStep, VectorStep
+from pipeline.normalize.vectors import FittedVectorStep, VectorStep, plain_totals
 
 if TYPE_CHECKING:
     from pipeline.statistics.describe import Statistics
@@ -152,8 +152,16 @@ class FittedLibrarySize(FittedVectorStep):
         return float(self.parameters["target"].flat[0]) if fixed == "median" else fixed
 
     def fill(self, rows: Floats, result: Floats) -> None:
+        totals = None if COUNTED in self.parameters else plain_totals(rows)
+        if totals is not None:
+            np.divide(rows, self._divisors(totals), out=result)
+            return
         missing = np.isnan(rows)
-        totals = counted_totals(self, rows, result, missing)
+        np.divide(rows, self._divisors(counted_totals(self, rows, result, missing)), out=result)
+        np.copyto(result, np.nan, where=missing)
+
+    def _divisors(self, totals: Floats) -> Floats:
+        """What the cells of these totals are divided by, as a column."""
         divisors = totals / self.target
         divisors[(totals == 0) & ~np.isnan(divisors)] = 1.0
         small = int((divisors < np.finfo(np.float64).tiny).sum())
@@ -161,12 +169,11 @@ class FittedLibrarySize(FittedVectorStep):
             raise DataError(
                 "totals too small to divide by",
                 where=self.step.name,
-                found=f"{small} of {len(rows)} cells with a total of almost 0",
+                found=f"{small} of {len(totals)} cells with a total of almost 0",
                 expected=f"totals of 0, or of at least {self.target * np.finfo(np.float64).tiny:.1e}",
                 remedy="give it counts, or put an affine step before it that multiplies the data",
             )
-        np.divide(rows, divisors[:, np.newaxis], out=result)
-        np.copyto(result, np.nan, where=missing)
+        return divisors[:, np.newaxis]
 
     @property
     def why_not_invertible(self) -> str:

@@ -122,7 +122,7 @@ class FittedQuantile(FittedStep):
 
     def __call__(self, values: Floats, dims: tuple[str, ...], out: Floats | None = None) -> Floats:
         values = np.require(values, np.float64, ["C", "A"])
-        fractions = self._tables.fractions(values, np.broadcast_to(self._starts(dims), values.shape))
+        fractions = self._tables.fractions(values, self._starts(dims))
         if self.step.output == "normal":
             return normal_quantile(np.clip(fractions, OUTERMOST, 1 - OUTERMOST, out=fractions))
         return fractions
@@ -132,7 +132,7 @@ class FittedQuantile(FittedStep):
         if self.step.output == "normal":
             fractions = normal_probability(values)
             fractions = np.where(fractions < 1e-7, 0.0, np.where(fractions > 1 - 1e-7, 1.0, fractions))
-        return self._tables.values(np.clip(fractions, 0.0, 1.0), np.broadcast_to(self._starts(dims), values.shape))
+        return self._tables.values(np.clip(fractions, 0.0, 1.0), self._starts(dims))
 
 
 @dataclass(frozen=True, eq=False)
@@ -143,33 +143,52 @@ class Tables:
     count: int
 
     def fractions(self, values: Floats, starts: NDArray[np.intp]) -> Floats:
-        """Which fraction of the table that starts at `starts` is below `values`."""
+        """Which fraction of the table that starts at `starts`, broadcastable to `values`, is below `values`."""
         last = self.count - 1
-        low, high = self.numbers[starts], self.numbers[starts + last]
-        inside = np.asarray(np.clip(values, low, high))
-        not_above = self._positions(inside, starts, np.less_equal)
-        before = np.clip(not_above - 1, 0, last - 1)
-        left, right = self.numbers[starts + before], self.numbers[starts + before + 1]
-        width = right - left
-        ranks = np.asarray(before + np.minimum((inside - left) / np.where(width > 0, width, 1.0), 1.0))
-        tied = (not_above > 0) & (self.numbers[starts + np.maximum(not_above - 1, 0)] == inside)
+        starts = np.array(np.broadcast_to(starts, values.shape))
+        inside, low, high = (np.empty(values.shape) for _ in range(3))
+        np.clip(values, self._take(starts, low), self._take(starts + last, high), out=inside)
+        lowest, highest = np.asarray(values <= low), np.asarray(values >= high)
+        above = self._positions(inside, starts, np.less_equal)
+        before = np.subtract(above, 1, out=np.empty_like(above))
+        np.clip(before, starts, starts + (last - 1), out=before)
+        left, width = self._take(before, low), self._take(np.add(before, 1, out=before), high)
+        np.subtract(width, left, out=width)
+        np.copyto(width, 1.0, where=~(width > 0))
+        tied = (left == inside) & ~lowest & ~highest
+        ranks = np.subtract(inside, left, out=left)
+        np.divide(ranks, width, out=ranks)
+        np.minimum(ranks, 1.0, out=ranks)
+        np.copyto(width, np.subtract(before, starts + 1, out=before))
+        np.add(width, ranks, out=ranks)
         if tied.any():
-            below = self._positions(inside[tied], starts[tied], np.less)
-            ranks[tied] = 0.5 * (below + (not_above[tied] - 1))
-        ranks[values >= high] = last
-        ranks[values <= low] = 0.0
-        return np.asarray(ranks / last)
+            own = starts[tied]
+            below = self._positions(inside[tied], own, np.less) - own
+            ranks[tied] = 0.5 * (below + (above[tied] - own - 1))
+        np.copyto(ranks, last, where=highest)
+        np.copyto(ranks, 0.0, where=lowest)
+        return np.divide(ranks, last, out=ranks)
 
     def _positions(self, values: Floats, starts: NDArray[np.intp], compare: np.ufunc) -> NDArray[np.intp]:
-        """How many numbers of each table `compare` to the value: a binary search in all tables at once."""
-        position = np.zeros(values.shape, np.intp)
-        step = 1 << (self.count.bit_length() - 1)
-        while step:
-            candidate = position + step
-            number = self.numbers[starts + np.minimum(candidate, self.count) - 1]
-            position = np.where((candidate <= self.count) & compare(number, values), candidate, position)
-            step >>= 1
+        """Where in `numbers` the first is of each table that does not `compare` to the value, or the table's end.
+
+        A binary search in all tables at once, in which every value takes the same steps.
+        """
+        position = starts.copy()
+        place, number, found = np.empty_like(position), np.empty(values.shape), np.empty(values.shape, np.bool_)
+        size = self.count
+        while size:
+            half = max(1, size // 2)
+            self._take(np.add(position, half - 1, out=place), number)
+            compare(number, values, out=found)
+            np.multiply(found, half, out=place)
+            np.add(position, place, out=position)
+            size = size - half if size > 1 else 0
         return position
+
+    def _take(self, places: NDArray[np.intp], out: Floats) -> Floats:
+        """`out` with the numbers at `places`, of which none is out of range; the mode that wraps those is the fastest."""
+        return np.take(self.numbers, places, out=out, mode="wrap")
 
     def values(self, fractions: Floats, starts: NDArray[np.intp]) -> Floats:
         """What lies at `fractions` of the tables that start at `starts`."""

@@ -21,7 +21,8 @@ from pipeline.normalize.cast import cast_into
 from pipeline.normalize.step import FittedStep, Floats, Indexer
 
 PIECE_BYTES = 2**20
-FEATURES_AT_ONCE = 2**15
+PARAMETER_BYTES = 2**18
+FEATURES_AT_LEAST = 16  # of which neighbouring values share what a processor fetches at once
 LONG_ROW = 512
 TABLE_BYTES = 2**20  # what stays in a core's own cache; beyond, looking up costs more than the arithmetic of a few steps
 TABLE_SHARE = 8
@@ -79,7 +80,7 @@ def carry_out(work: Work) -> None:
     if work.values.size * 8 <= PIECE_BYTES:
         result = work.run(work.steps, as_float64(work.values), work.dims, ())
         cast_into(result, work.output, work.remedy)
-    elif not work.values.flags.c_contiguous or not all(step.step.elementwise for step in work.steps):
+    elif not work.values.flags.c_contiguous or not all(map(_may_be_rearranged, work.steps)):
         _calculate(work)
     else:
         merged = _merged(work)
@@ -88,6 +89,12 @@ def carry_out(work: Work) -> None:
             _calculate_in_rows(merged)
         else:
             _look_up_in_rows(merged, table)
+
+
+def _may_be_rearranged(step: FittedStep) -> bool:
+    """Whether the bits of an element are the same wherever it lies. Where a value and a parameter are both NaN, which of their
+    signs the result has depends on where in a row NumPy meets them."""
+    return step.step.elementwise and not any(np.isnan(array).any() for array in step.parameters.values())
 
 
 def select_steps(steps: tuple[FittedStep, ...], indexers: Mapping[str, Indexer]) -> tuple[FittedStep, ...]:
@@ -145,7 +152,8 @@ def _pieces(work: Work) -> Iterator[tuple[tuple[FittedStep, ...], Iterator[Piece
     shape = work.values.shape
     whole = work.whole_dims
     kept = {dim for step in work.steps for dim in step.per}
-    within = tuple(_even_part(size) if dim in kept - whole else size for dim, size in zip(work.dims, shape, strict=True))
+    room = _features_at_once(work)
+    within = tuple(_even_part(size, room) if dim in kept - whole else size for dim, size in work.sizes.items())
     whole_axes = frozenset(axis for axis, dim in enumerate(work.dims) if dim in whole)
     cuts = _cuts(shape, block_step(within, (1,) * len(shape), 8, PIECE_BYTES, whole_axes))
     for box in product(*(along if dim in kept else [None] for dim, along in zip(work.dims, cuts, strict=True))):
@@ -162,10 +170,17 @@ def _cuts(shape: tuple[int, ...], step: tuple[int, ...]) -> list[list[slice]]:
     ]
 
 
-def _even_part(features: int) -> int:
-    """The size of the parts, of about the same size, that so many features are cut into."""
-    parts = -(-features // FEATURES_AT_ONCE)
-    return -(-features // max(1, parts))
+def _features_at_once(work: Work) -> int:
+    """Of how many features the parameters are to be in the cache."""
+    features = max((prod(work.sizes[dim] for dim in step.per) for step in work.steps), default=1)
+    parameter_bytes = sum(array.nbytes for step in work.steps for array in step.parameters.values())
+    return max(FEATURES_AT_LEAST, PARAMETER_BYTES * features // max(1, parameter_bytes))
+
+
+def _even_part(size: int, at_most: int) -> int:
+    """The size of parts, of about the same size, that `size` is cut into."""
+    parts = max(1, -(-size // at_most))
+    return -(-size // parts)
 
 
 def _merged(work: Work) -> Work:

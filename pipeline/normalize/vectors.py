@@ -150,6 +150,13 @@ def refuse_infinite(step: Step, rows: Floats) -> None:
         )
 
 
+def plain_totals(rows: Floats) -> Floats | None:
+    """The sum of each row where all are finite numbers from 0 on, in two looks at them; None where some is something else."""
+    with np.errstate(over="ignore"):
+        totals = np.asarray(np.add.reduce(rows, axis=1))
+    return totals if np.isfinite(totals).all() and rows.min(initial=0.0) >= 0 else None
+
+
 def totals_of_counts(step: Step, rows: Floats, room: Floats, missing: NDArray[np.bool_]) -> Floats:
     """The sum of each row without what is `missing`.
 

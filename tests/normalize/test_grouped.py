@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import tracemalloc
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pipeline.errors import DataError, InputMismatchError
+from pipeline.normalize import grouped
 from pipeline.normalize.chain import FittedChain
 from pipeline.normalize.grouped import UNSEEN, GroupedChain, rows_by_code
 from pipeline.normalize.standard import ZScore
@@ -46,6 +50,41 @@ def test_a_sample_gives_the_bits_of_its_own_chain_in_any_company(unseen, picked,
     for place, sample in enumerate(picked):
         expected = _expected(int(CODES[sample]), VALUES[sample], unseen)
         assert np.ascontiguousarray(result[place]).tobytes() == expected.tobytes()
+
+
+@pytest.mark.parametrize("batch_bytes", [1, 100, 1000])
+def test_batches_of_any_size_give_the_same_bits(batch_bytes, monkeypatch):
+    for codes in (CODES, np.sort(CODES)):
+        whole = GroupedChain(OVERALL, CHAINS, codes, "nan")(VALUES)
+        with monkeypatch.context() as patch:
+            patch.setattr(grouped, "BATCH_BYTES", batch_bytes)
+            assert GroupedChain(OVERALL, CHAINS, codes, "nan")(VALUES).tobytes() == whole.tobytes()
+
+
+@pytest.mark.parametrize("arranged", [np.array, np.sort])
+@pytest.mark.parametrize("groups", [1, 3])
+@pytest.mark.parametrize("unseen", ["global", "nan"])
+def test_a_block_takes_its_output_and_a_few_batches(arranged, groups, unseen):
+    codes = arranged(np.random.default_rng(4).integers(UNSEEN, groups - 1, 9000).astype(np.int32))
+    values = np.ones((9000, 300, 4), np.float32)
+    chains = tuple(replace(chain, steps=chain.steps[:1]) for chain in (OVERALL, *CHAINS))
+    chain = GroupedChain(chains[0], chains[1:], codes, unseen)
+    tracemalloc.start()
+    try:
+        output = chain(values, DIMS)
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert output.nbytes == values.nbytes > 40 * 2**20
+    assert peak < output.nbytes + 4 * grouped.BATCH_BYTES
+
+
+def test_all_samples_of_no_group_are_counted():
+    values = np.ones((9000, 300, 4), np.float32)
+    for codes in (np.full(9000, UNSEEN, np.int32), np.r_[np.full(8999, UNSEEN), 0].astype(np.int32)):
+        with pytest.raises(InputMismatchError, match="samples of no group") as caught:
+            GroupedChain(OVERALL, CHAINS, codes)(values)
+        assert caught.value.found == f"{(codes == UNSEEN).sum()} samples"
 
 
 def test_selecting_samples_and_features_is_selecting_of_the_result():
