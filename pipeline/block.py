@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from itertools import product
 
 DEFAULT_BLOCK_BYTES = 128 * 2**20
+MULTIPLES_TRIED = 16
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,6 +128,64 @@ def block_step(
             break
         step[axis] = max(1, shape[axis])
     return tuple(step)
+
+
+def step_of_fewest_reads(
+    shape: tuple[int, ...],
+    stored: tuple[int, ...],
+    unit: tuple[int, ...],
+    size_at_most: int,
+    whole: frozenset[int] = frozenset(),
+) -> tuple[int, ...]:
+    """The box size, in whole `unit`s and of at most so many elements, whose boxes touch the units of another grid least often.
+
+    Parameters
+    ----------
+    shape : tuple of int
+        Size of the array along each dim.
+    stored : tuple of int
+        The units that are fetched by every box that touches them.
+    unit : tuple of int
+        What a box must not cut. One is the least that a box can be, even where that is more than `size_at_most`.
+    size_at_most : int
+    whole : frozenset of int
+        Axes along which a box must hold everything.
+
+    Examples
+    --------
+    >>> step_of_fewest_reads((64, 4096, 4096), (1, 512, 512), (16, 300, 300), 2**25)
+    (16, 900, 2100)
+    """
+    widths = [
+        [max(1, size)] if axis in whole else _widths(size, read, write)
+        for axis, (size, read, write) in enumerate(zip(shape, stored, unit, strict=True))
+    ]
+    touches = [
+        {width: _touches(size, read, width) for width in along} for size, read, along in zip(shape, stored, widths, strict=True)
+    ]
+    fitting = (step for step in product(*widths) if math.prod(step) <= size_at_most)
+    least = tuple(along[0] for along in widths)
+
+    def cost(step: tuple[int, ...]) -> tuple[int, int]:
+        return math.prod(each[width] for each, width in zip(touches, step, strict=True)), math.prod(step)
+
+    return min(fitting, key=cost, default=least)
+
+
+def _widths(size: int, stored: int, unit: int) -> list[int]:
+    """Widths in whole `unit`s, ascending, of which one may cut the fewest of the units `stored`."""
+    if unit % stored == 0:
+        return [max(1, min(unit, size))]
+    both = math.lcm(stored, unit)
+    few = (unit * count for count in range(1, MULTIPLES_TRIED))
+    more = (width << shift for width in (unit, both) for shift in range(size.bit_length()))
+    return sorted({max(1, min(width, size)) for width in (*few, *more)})
+
+
+def _touches(size: int, stored: int, width: int) -> int:
+    """How often units of `stored` are touched along an axis cut into boxes of `width`: once more for each cut inside of one."""
+    cuts = max(0, -(-size // width) - 1)
+    return -(-size // stored) + cuts - cuts // (stored // math.gcd(width, stored))
 
 
 def is_aligned(block: Block, unit: tuple[int, ...], shape: tuple[int, ...]) -> bool:

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from pipeline.block import Block, block_step, group_by_axes, tile, tile_count
+from pipeline.block import Block, block_step, group_by_axes, step_of_fewest_reads, tile, tile_count
 from pipeline.errors import ConfigError
 from pipeline.executor import MERGE_FAN_IN
 from pipeline.normalize.memory import ParameterBytes
@@ -332,20 +332,19 @@ def apply_step(
 ) -> tuple[int, ...]:
     """The box size of the writing pass: whole stored units of the output, and of the source as well where that fits.
 
-    Where the two grids meet only in boxes larger than `block_bytes`, the output's alone decides, and a source chunk is
-    read by every block that it touches. Along a dim of which the output, whose dims and sizes are `output`, has a part or
-    nothing, a block holds everything, and the output's units say nothing.
+    Where the two grids meet only in boxes larger than `block_bytes`, a source chunk is read by every block that it touches, and
+    blocks are such that this happens least often. Along a dim of which the output, whose dims and sizes are `output`, has a part
+    or nothing, a block holds everything, and the output's units say nothing.
     """
     if output is not None:
         units = dict(zip(output, write_unit, strict=True))
         own = zip(source.dims, source.shape, source.read_unit, strict=True)
         write_unit = tuple(units[dim] if output.get(dim) == size else read for dim, size, read in own)
-    shared = tuple(
-        min(math.lcm(read, write), size) for read, write, size in zip(source.read_unit, write_unit, source.shape, strict=True)
-    )
+    grids = enumerate(zip(source.read_unit, write_unit, source.shape, strict=True))
+    unit = tuple(size if axis in whole else min(math.lcm(read, write), size) for axis, (read, write, size) in grids)
     itemsize = max(source.dtype.itemsize, output_dtype.itemsize)
-    fits = math.prod(shared) * itemsize <= block_bytes
-    unit = shared if fits else _clipped(write_unit, source.shape)
+    if math.prod(unit) * itemsize > block_bytes:
+        unit = step_of_fewest_reads(source.shape, source.read_unit, write_unit, block_bytes // itemsize, whole)
     return block_step(source.shape, unit, itemsize, _shared_out(source, itemsize, block_bytes), whole)
 
 

@@ -4,13 +4,23 @@ from __future__ import annotations
 
 import math
 import pickle
+from itertools import product
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pipeline.block import Block, block_step, group_by_axes, is_aligned, overlapping, tile, tile_count
+from pipeline.block import (
+    Block,
+    block_step,
+    group_by_axes,
+    is_aligned,
+    overlapping,
+    step_of_fewest_reads,
+    tile,
+    tile_count,
+)
 
 SIZES = st.integers(0, 9)
 WIDTHS = st.integers(1, 11)
@@ -105,6 +115,37 @@ def test_overlapping_partitions_a_block_by_units(axes: list[tuple[int, int, int]
     expected = np.zeros_like(covered)
     expected[block.slices] = 1
     assert (covered == expected).all()
+
+
+def _reads(shape: tuple[int, ...], stored: tuple[int, ...], step: tuple[int, ...]) -> int:
+    """How many units of the grid `stored` are fetched when each box fetches those that it touches."""
+    return sum(len(list(overlapping(block, stored))) for block in tile(shape, step))
+
+
+@settings(derandomize=True, max_examples=150, deadline=None)
+@given(AXES, st.integers(1, 500), st.sets(st.integers(0, 2)))
+def test_a_step_of_fewest_reads_is_the_best_that_fits(
+    axes: list[tuple[int, int, int]], size_at_most: int, whole: set[int]
+) -> None:
+    shape, stored, unit = (tuple(each) for each in zip(*axes, strict=True))
+    step = step_of_fewest_reads(shape, stored, unit, size_at_most, frozenset(whole))
+    possible = [
+        [size] if axis in whole else sorted({max(1, min(width * count, size)) for count in range(1, 11)})
+        for axis, (size, width) in enumerate(zip(shape, unit, strict=True))
+    ]
+    fitting = [each for each in product(*possible) if math.prod(each) <= size_at_most and 0 not in each]
+    if 0 not in shape and fitting:
+        assert _reads(shape, stored, step) == min(_reads(shape, stored, each) for each in fitting)
+        assert math.prod(step) <= size_at_most
+    elif 0 not in shape:
+        assert step == tuple(along[0] for along in possible)
+    assert all(step[axis] == max(1, size) for axis, size in enumerate(shape) if axis in whole)
+
+
+def test_units_that_hold_whole_units_of_the_other_grid_need_not_grow() -> None:
+    assert step_of_fewest_reads((1000, 60), (10, 20), (30, 40), 10**6) == (30, 40)
+    assert step_of_fewest_reads((1000, 60), (10, 20), (7, 40), 10**6) == (70, 40)
+    assert step_of_fewest_reads((1000, 60), (10, 20), (7, 40), 1) == (7, 40)
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import subprocess
 import sys
 from pathlib import Path
@@ -12,7 +13,7 @@ import pytest
 import yaml
 import zarr
 
-from pipeline.block import tile
+from pipeline.block import DEFAULT_BLOCK_BYTES, tile
 from pipeline.config import Config, parse_config
 from pipeline.normalize.chain import bind_chain, parse_chain
 from pipeline.normalize.step import Input
@@ -84,6 +85,36 @@ def test_write_blocks_reconcile_both_grids_where_that_fits() -> None:
     phase = plan_apply(source, (8, 4), np.dtype("float32"), threads_per_worker=2)
     assert phase.blocks == 15
     assert phase.bytes_written == 120 * 4 * 4
+
+
+@pytest.mark.parametrize(
+    ("shape", "chunks", "output_chunks", "reads_at_most"),
+    [
+        ((50_000, 2000), (1000, 2000), (700, 500), 1.0),
+        ((50_000, 2000), (1000, 2000), (701, 500), 1.1),
+        ((1000, 224, 224, 3), (16, 224, 224, 3), (25, 112, 112, 3), 1.05),
+        ((64, 4096, 4096), (1, 512, 512), (16, 300, 300), 1.7),
+        ((200_000, 30_000), (1000, 1000), (777, 333), 1.4),
+    ],
+)
+def test_chunks_are_read_again_as_seldom_as_a_block_allows(
+    shape: tuple[int, ...], chunks: tuple[int, ...], output_chunks: tuple[int, ...], reads_at_most: float
+) -> None:
+    class Stored(MemorySource):
+        @property
+        def read_unit(self) -> tuple[int, ...]:
+            return chunks
+
+    source = Stored(np.broadcast_to(np.float32(0), shape), tuple("abcd"[: len(shape)]), "a", {})
+    step = apply_step(source, output_chunks, np.dtype("float32"), frozenset(), DEFAULT_BLOCK_BYTES)
+    phase = plan_apply(source, step, np.dtype("float32"), threads_per_worker=2)
+    assert phase.bytes_read <= reads_at_most * math.prod(shape) * 4
+    assert math.prod(step) * 4 <= DEFAULT_BLOCK_BYTES
+
+
+def test_vectors_that_no_block_can_hold_whole_are_written_in_the_least_blocks() -> None:
+    source = MemorySource(np.broadcast_to(np.float32(0), (50_000, 60_000)), ("cell", "gene"), "cell", {})
+    assert apply_step(source, (700, 500), np.dtype("float32"), frozenset({1}), 10**6) == (700, 60_000)
 
 
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="the peak of a process is read from Linux's /proc")

@@ -91,6 +91,39 @@ def test_a_chain_with_nothing_to_fit_costs_run_one_read_and_is_described_all_the
     assert described.digest == result.manifest.digest
 
 
+@pytest.mark.parametrize(
+    ("output_chunks", "block_bytes", "reads_at_most"),
+    [
+        ((4, 12, 12), 50_000, 1.0),  # the two grids meet in a block
+        ((4, 10, 10), 30_000, 1.3),  # they do not: blocks that hold all they can along the last dim read each chunk 2.3 times
+        ((4, 10, 10), 1, 5.1),  # a block is one chunk of the output
+    ],
+)
+def test_a_chunk_is_read_again_as_seldom_as_a_block_allows(
+    output_chunks: tuple[int, ...], block_bytes: int, reads_at_most: float, tmp_path: Path
+) -> None:
+    shape, dims = (8, 120, 120), ("sample", "y", "x")
+    source = tmp_path / "source.zarr"
+    values = np.random.default_rng(2).integers(0, 256, shape, dtype=np.uint8)
+    array = zarr.create_array(source, name="images", shape=shape, chunks=(1, 16, 16), dtype="u1", dimension_names=dims)
+    array[...] = values
+    document = {
+        "source": {"store": str(source), "array": "images"},
+        "normalize": [{"affine": {"scale": 0.5}}],
+        "output": {"store": str(tmp_path / "out.zarr"), "manifest": str(tmp_path / "out.manifest"), "chunks": output_chunks},
+        "block_bytes": block_bytes,
+    }
+    config = parse_config(document, Config)
+    planned = plan_config(config)
+    with counted_reads(source, "images") as counts:
+        run_config(config, SilentReporter())
+    assert set(counts) == stored_chunks(source, "images")
+    assert sum(counts.values()) <= reads_at_most * len(counts)
+    assert planned.phases[-1].blocks > 1
+    written: Any = zarr.open_array(tmp_path / "out.zarr", path="images", mode="r")
+    np.testing.assert_array_equal(written[...], values * np.float32(0.5))
+
+
 def test_planning_reads_no_chunk(tmp_path: Path) -> None:
     config = _configured(CONFIGS[0], tmp_path, shards=False)
     with counted_reads(tmp_path / "source.zarr", config.source.array or "") as counts:
