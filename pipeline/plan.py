@@ -333,8 +333,8 @@ def apply_step(
     """The box size of the writing pass: whole stored units of the output, and of the source as well where that fits.
 
     Where the two grids meet only in boxes larger than `block_bytes`, a source chunk is read by every block that it touches, and
-    blocks are such that this happens least often. Along a dim of which the output, whose dims and sizes are `output`, has a part
-    or nothing, a block holds everything, and the output's units say nothing.
+    blocks are such that this happens least often. Along a dim of which the output, whose dims and sizes are `output`, has a
+    part or nothing, a block holds everything, and the output's units say nothing.
     """
     if output is not None:
         units = dict(zip(output, write_unit, strict=True))

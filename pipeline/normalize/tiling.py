@@ -172,7 +172,7 @@ def _cuts(shape: tuple[int, ...], step: tuple[int, ...]) -> list[list[slice]]:
 
 def _features_at_once(work: Work) -> int:
     """Of how many features the parameters are to be in the cache."""
-    features = max((prod(work.sizes[dim] for dim in step.per) for step in work.steps), default=1)
+    features = max((prod(work.sizes.get(dim, 1) for dim in step.per) for step in work.steps), default=1)
     parameter_bytes = sum(array.nbytes for step in work.steps for array in step.parameters.values())
     return max(FEATURES_AT_LEAST, PARAMETER_BYTES * features // max(1, parameter_bytes))
 
