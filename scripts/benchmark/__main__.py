@@ -10,7 +10,7 @@ import click
 from rich.console import Console
 
 from benchmark.contender import ROOT, Contender
-from benchmark.environments import contender, wanted_peers
+from benchmark.environments import PEER_KINDS, contender, wanted_peers
 from benchmark.measure import FLOOR, OURS, Options, Series, measure
 from benchmark.picture import draw
 from benchmark.quick import check
@@ -104,14 +104,14 @@ def _measured(
     own = _own() if subject.peers else (_own()[0], _own()[-1])
     found = measure(subject, [*own, *(peers if subject.peers else ())], kinds, options, _say)
     missing = absent if subject.peers else {}
-    measured = [kind for kind in subject.kinds if kind in kinds]
+    measured = [kind for kind in subject.kinds if kind in kinds and kind in PEER_KINDS]
     return found + [Series(subject.name, kind, name, Answer(cannot=why)) for kind in measured for name, why in missing.items()]
 
 
 def _own() -> tuple[Contender, ...]:
     """The floors, and this program."""
     return (
-        Contender(FLOOR, sys.executable, ("benchmark.floors", "zarr")),
+        Contender(FLOOR, sys.executable, ("benchmark.floors", "zarr"), same_output=False),
         Contender("direct decode", sys.executable, ("benchmark.floors", "direct"), ("fit",)),
         Contender("zarr-python default", sys.executable, ("benchmark.floors", "default"), ("fit",)),
         Contender(OURS, sys.executable, ("benchmark.ours",)),

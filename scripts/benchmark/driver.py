@@ -56,7 +56,9 @@ class Clock:
 Work: TypeAlias = Callable[[Task, Clock], Statistics | None]
 
 
-def serve(works: Mapping[str, Work], packages: tuple[str, ...], cannot: str = "", elsewhere: bool = False) -> None:
+def serve(
+    works: Mapping[str, Work], packages: tuple[str, ...], cannot: str = "has no such task", elsewhere: bool = False
+) -> None:
     """Answer tasks until there are none.
 
     Parameters

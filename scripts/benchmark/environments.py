@@ -14,6 +14,7 @@ from pathlib import Path
 
 from benchmark.contender import Contender
 
+PEER_KINDS = ("fit", "apply", "run")
 PYTHONS = ("python3.11", "python3.12", "python3.13")
 REQUIREMENTS = Path(__file__).resolve().parent / "peers"
 SPACE_BYTES = 4 * 10**9
@@ -34,6 +35,7 @@ class Peer:
         What the driver takes.
     needs : str
         A program that must be on the path, such as `java`.
+    kinds : tuple of str
     run_is_sum, same_output : bool
         See `Contender`.
     """
@@ -43,6 +45,7 @@ class Peer:
     environment: str
     argument: str = ""
     needs: str = ""
+    kinds: tuple[str, ...] = PEER_KINDS
     run_is_sum: bool = True
     same_output: bool = True
 
@@ -54,7 +57,7 @@ PEERS = (
     Peer("xarray", "xarray_dataset", "dask"),
     Peer("scikit-learn", "scikit_learn", "scikit-learn"),
     Peer("bridgescaler", "bridge", "bridgescaler"),
-    Peer("scanpy", "scanpy_dask", "scanpy", run_is_sum=False),
+    Peer("scanpy", "scanpy_dask", "scanpy", kinds=(*PEER_KINDS, "cells"), run_is_sum=False),
     Peer("TensorFlow Transform", "tft", "tensorflow-transform"),
     Peer("Spark MLlib", "spark", "spark", needs="java"),
     Peer("Ray Data", "ray_data", "ray"),
@@ -89,7 +92,7 @@ def contender(peer: Peer, folder: Path, say: Callable[[str], None]) -> Contender
         made_from.write_text(requirements)
     module = (f"benchmark.peers.{peer.module}", *([peer.argument] if peer.argument else []))
     python = str(environment / "bin" / "python")
-    return Contender(peer.name, python, module, lasting=True, run_is_sum=peer.run_is_sum, same_output=peer.same_output)
+    return Contender(peer.name, python, module, peer.kinds, True, peer.run_is_sum, peer.same_output)
 
 
 def _make(environment: Path, name: str) -> str:

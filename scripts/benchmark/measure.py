@@ -5,10 +5,9 @@ Not here: what is made of the answers (`targets.py`, `report.py`).
 
 from __future__ import annotations
 
-import os
 import shutil
 import statistics
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, ExitStack
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -16,6 +15,7 @@ from typing import Any
 
 import numpy as np
 import zarr
+from numpy.typing import NDArray
 
 from benchmark.contender import Contender, Process, started
 from benchmark.subjects import Subject
@@ -183,9 +183,11 @@ class _Rounds:
             for process, each in zip(processes, series, strict=True):
                 if not self._sits_out(each):
                     self._round(process, each, tasks[process.contender.name])
-        self._compare(series, tasks, {each.contender.name for each in processes if each.contender.same_output})
-        for task in tasks.values():
-            _remove(task)
+        same_output = {each.contender.name for each in processes if each.contender.same_output}
+        own = series[[each.contender.name for each in processes].index(OURS)]
+        for each in series:
+            if each is not own:
+                each.differences = self._differences(tasks[OURS], tasks[each.contender], each.contender in same_output)
         return series
 
     def _sits_out(self, series: Series) -> bool:
@@ -199,9 +201,10 @@ class _Rounds:
         answer = process.ask(task, self._options.limit_seconds)
         series.answers.append(answer)
         output = Path(task.output)
-        if output.exists():
+        if answer.done and output.exists():
             series.output_bytes = sum(path.stat().st_size for path in output.rglob("*") if path.is_file())
-            os.sync()
+            np.save(_first_samples(task), zarr.open_array(output, path=task.array, mode="r")[:ROWS_COMPARED])
+        _remove(task)  # at once: what is not on the disk yet never gets there, and disturbs nobody
         self._tell(series, answer)
 
     def _tell(self, series: Series, answer: Answer) -> None:
@@ -225,16 +228,15 @@ class _Rounds:
             self._tell(series, answer)
         return series
 
-    def _compare(self, series: Sequence[Series], tasks: Mapping[str, Task], same_output: Collection[str]) -> None:
-        own = tasks[OURS]
-        for each in series:
-            task = tasks[each.contender]
-            if each.contender == OURS or not each.done:
-                continue
-            if Path(task.results).exists() and Path(own.results).exists():
-                each.differences |= compare_statistics(own.results, task.results)
-            if each.contender in same_output and Path(task.output).exists() and Path(own.output).exists():
-                each.differences |= compare_outputs(own, task)
+    def _differences(self, own: Task, other: Task, same_output: bool) -> dict[str, float]:
+        """How far from ours the results of another task are."""
+        found: dict[str, float] = {}
+        if Path(own.results).exists() and Path(other.results).exists():
+            found |= compare_statistics(own.results, other.results)
+        mine, theirs = _first_samples(own), _first_samples(other)
+        if same_output and mine.exists() and theirs.exists():
+            found["output"] = compare_outputs(np.load(mine), np.load(theirs))
+        return found
 
 
 def compare_statistics(own: str, other: str) -> dict[str, float]:
@@ -252,13 +254,16 @@ def compare_statistics(own: str, other: str) -> dict[str, float]:
         return found
 
 
-def compare_outputs(own: Task, other: Task) -> dict[str, float]:
-    """How far apart the first samples of two outputs are at most, relative to 1 + |ours|."""
-    mine, theirs = (zarr.open_array(task.output, path=task.array, mode="r") for task in (own, other))
+def compare_outputs(mine: NDArray[Any], theirs: NDArray[Any]) -> float:
+    """How far apart the samples of two outputs are at most, relative to 1 + |ours|."""
     if mine.shape != theirs.shape:
-        raise ValueError(f"{other.output} is of shape {theirs.shape}, not {mine.shape}")
-    first: tuple[Any, ...] = tuple(np.asarray(array[:ROWS_COMPARED], np.float64) for array in (mine, theirs))
-    return {"output": float(np.max(np.abs(first[1] - first[0]) / (1 + np.abs(first[0]))))}
+        raise ValueError(f"an output of shape {theirs.shape}, not {mine.shape}")
+    return float(np.max(np.abs(theirs.astype(np.float64) - mine) / (1 + np.abs(mine))))
+
+
+def _first_samples(task: Task) -> Path:
+    """Where the first samples of an output are kept when it is gone."""
+    return Path(task.results).with_suffix(".npy")
 
 
 def _written_as(kind: str) -> str:

@@ -39,12 +39,11 @@ def draw(report: Report, path: Path) -> str:
     tallest = max((len(series) for _, _, series in panels), default=1)
     panel_inches = 0.9 + ROW_INCHES * tallest
     targets_inches = 1.2 + ROW_INCHES * len(judged)
-    height = rows * panel_inches + targets_inches
-    figure = Figure(figsize=(columns * COLUMN_INCHES, height), layout="constrained")
-    grid = figure.add_gridspec(rows + 1, columns, height_ratios=[*[panel_inches] * rows, targets_inches])
-    for number, (subject, kind, series) in enumerate(panels):
-        _draw_seconds(figure.add_subplot(grid[number // columns, number % columns]), f"{subject}: {kind}", series)
-    _draw_targets(figure.add_subplot(grid[rows, :]), judged)
+    figure = Figure(figsize=(columns * COLUMN_INCHES, rows * panel_inches + targets_inches), layout="constrained")
+    upper, lower = figure.subfigures(2, 1, height_ratios=[max(1, rows) * panel_inches, targets_inches])
+    for number, (subject, kind, series) in enumerate(panels, 1):
+        _draw_seconds(upper.add_subplot(rows, columns, number), f"{subject}: {kind}", series)
+    _draw_targets(lower.add_subplot(), judged)
     figure.savefig(path, dpi=100)
     return f"picture: {path}"
 
@@ -67,16 +66,20 @@ def _draw_seconds(axes: Any, title: str, series: Sequence[Series]) -> None:
 
 
 def _draw_targets(axes: Any, judged: Sequence[Verdict]) -> None:
-    """How far each quantity is beyond its bound: left of 1 it is met, on a logarithmic scale."""
-    shares = [share_of_bound(each) for each in judged][::-1]
-    labels = [f"{each.target.what}: {each.value:,.2f}, {each.bound}" for each in judged][::-1]
-    axes.barh(labels, shares, left=1.0, color=[MET_COLOR if each.met else MISSED_COLOR for each in judged][::-1], height=0.7)
-    for bar, share in zip(axes.patches, shares, strict=True):
-        bar.set_width(share - 1.0)
+    """How far each quantity is from its bound, on a logarithmic scale."""
+    listed = judged[::-1]
+    shares = [share_of_bound(each) for each in listed]
+    colors = [MET_COLOR if each.met else MISSED_COLOR for each in listed]
+    places = range(len(listed))
+    axes.hlines(places, 1.0, shares, color=colors, linewidth=5)
+    axes.scatter(shares, places, color=colors, s=30, zorder=3)
     axes.axvline(1.0, color="#333333", linewidth=1)
     axes.set_xscale("log")
+    axes.xaxis.set_major_formatter("{x:g}")
+    axes.xaxis.set_minor_formatter("{x:g}")
+    axes.set_yticks(list(places), [f"{each.target.what}: {each.value:,.2f}, {each.bound}" for each in listed])
     axes.set_title("targets: what was found over its bound (left of 1 is met)", loc="left", fontsize=9)
-    axes.tick_params(labelsize=7)
+    axes.tick_params(which="both", labelsize=7)
     axes.spines[["top", "right"]].set_visible(False)
 
 

@@ -6,7 +6,7 @@ import json
 import os
 import platform
 import statistics
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -66,6 +66,8 @@ class Report:
             own = [each for each in self.series if each.subject == subject.name]
             for kind in dict.fromkeys(each.kind for each in own):
                 _show_kind(console, subject, kind, [each for each in own if each.kind == kind])
+        _show_pipelines(console, self.series)
+        _show_alone(console, {name: value for name, value in self.quantities.items() if name.startswith(("plan/", "start/"))})
         _show_targets(console, self.verdicts)
 
 
@@ -76,7 +78,7 @@ def machine() -> dict[str, Any]:
 
 def _show_kind(console: Console, subject: Subject, kind: str, series: Sequence[Series]) -> None:
     table = Table(title=kind, title_justify="left")
-    for name in ("", "median s", "min to max", "rounds", "MB/s", "× floor", "ours is", "CPU s", "peak MB", "apart from ours"):
+    for name in ("", "median s", "min to max", "rounds", "MB/s", "× floor", "× ours", "CPU s", "peak MB", "apart from ours"):
         table.add_column(name, justify="left" if name in ("", "apart from ours") else "right")
     medians = {each.contender: each.median for each in series}
     for each in series:
@@ -89,11 +91,11 @@ def _show_kind(console: Console, subject: Subject, kind: str, series: Sequence[S
         table.add_row(
             each.contender,
             f"{each.median:.2f}",
-            f"{min(each.seconds):.2f} to {max(each.seconds):.2f}",
-            str(len(each.done)),
+            f"{min(each.seconds):.2f} to {max(each.seconds):.2f}" if each.done else "fit + apply",
+            str(len(each.done) or ""),
             f"{subject.decoded_bytes / MEGABYTE / each.median:,.0f}",
             f"{each.median / floor:.2f}" if floor else "",
-            f"{each.median / ours:.1f} × faster" if ours and each.contender != OURS else "",
+            f"{each.median / ours:.2f}" if ours else "",
             f"{statistics.median(cpu):.2f}" if cpu else "",
             f"{max(peaks) / MEGABYTE:,.0f}" if peaks else "",
             _differences(each),
@@ -113,6 +115,28 @@ def _differences(series: Series) -> str:
         for name, value in series.differences.items()
     ]
     return ", ".join(parts)
+
+
+def _show_pipelines(console: Console, series: Sequence[Series]) -> None:
+    """Which codec pipelines were at work: a floor with another than ours would be another floor."""
+    used: dict[str, set[str]] = {}
+    for each in series:
+        for answer in each.done:
+            if "codec_pipeline" in answer.said:
+                used.setdefault(each.contender, set()).add(answer.said["codec_pipeline"])
+    for contender, pipelines in used.items():
+        console.print(f"codec pipeline of {contender}: {', '.join(sorted(pipelines))}")
+
+
+def _show_alone(console: Console, quantities: Mapping[str, float]) -> None:
+    """What was measured without anybody to compare with."""
+    table = Table(title="planning and starting", title_justify="left")
+    table.add_column("quantity")
+    table.add_column("found", justify="right")
+    for name, value in quantities.items():
+        table.add_row(name, f"{value:,.3f}")
+    if quantities:
+        console.print(table)
 
 
 def _show_targets(console: Console, verdicts: Sequence[Verdict]) -> None:

@@ -15,7 +15,6 @@ from benchmark.driver import Clock, Statistics, load_statistics, serve
 from benchmark.task import Task
 
 BLOCK_BYTES = 16 * 2**20
-NO_OTHER = "its quantiles are t-digests, one Python object a feature; there is no chain for cells"
 
 
 def _fitted(task: Task) -> DStandardScaler:
@@ -79,7 +78,7 @@ def _found(scaler: DStandardScaler) -> dict[str, Any]:
 
 def main() -> None:
     """Serve."""
-    serve({"fit": fit, "apply": apply, "run": run}, ("bridgescaler", "numpy", "zarr"), NO_OTHER)
+    serve({"fit": fit, "apply": apply, "run": run}, ("bridgescaler", "numpy", "zarr"))
 
 
 if __name__ == "__main__":

@@ -49,10 +49,8 @@ def run(task: Task, clock: Clock) -> Statistics:
 
 def main() -> None:
     """Serve."""
-    serve({"fit": fit, "apply": apply, "run": run}, ("dask", "numpy", "zarr"), NO_OTHER)
+    serve({"fit": fit, "apply": apply, "run": run}, ("dask", "numpy", "zarr"))
 
-
-NO_OTHER = "only mean, variance and extrema: no exact quantiles over chunks, and no chain for cells"
 
 if __name__ == "__main__":
     main()

@@ -13,7 +13,6 @@ from benchmark.peers.lazy import as_table, lazy_input, use_threads, write
 from benchmark.task import Task
 
 SCALERS = {"StandardScaler": StandardScaler, "MinMaxScaler": MinMaxScaler}
-NO_OTHER = "its scalers keep no quantiles that are merged exactly, and there is no chain for cells"
 
 
 class Driver:
@@ -74,7 +73,7 @@ def main() -> None:
     """Serve."""
     driver = Driver(sys.argv[1])
     works: dict[str, Work] = {"fit": driver.fit, "apply": driver.apply, "run": driver.run}
-    serve(works, ("dask-ml", "dask", "scikit-learn", "numpy", "zarr"), NO_OTHER)
+    serve(works, ("dask-ml", "dask", "scikit-learn", "numpy", "zarr"))
 
 
 if __name__ == "__main__":

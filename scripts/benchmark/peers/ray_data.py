@@ -17,7 +17,7 @@ from benchmark.task import Task
 
 BLOCK_BYTES = 200 * 2**20
 OBJECT_STORE_BYTES = 2 * 2**30
-NO_OTHER = "fits only: Ray Data has no Zarr writer; its quantiles are approximate"
+NO_OTHER = "fits only: Ray Data writes no Zarr"
 
 
 def _columns(task: Task) -> Any:

@@ -15,7 +15,7 @@ from benchmark.driver import CannotError, Clock, Statistics, serve
 from benchmark.peers.lazy import lazy_input, use_threads
 from benchmark.task import Task
 
-NO_OTHER = "scale fits and applies in one call, to cells by genes only"
+NO_OTHER = "its scale fits and applies in one call, and takes cells by genes only"
 TARGET = 10_000
 
 

@@ -18,7 +18,6 @@ from benchmark.driver import Clock, Statistics, load_statistics, serve
 from benchmark.task import Task
 
 BLOCK_BYTES = 16 * 2**20
-NO_OTHER = "its scalers of quantiles take no parts, and there is no chain for cells"
 
 
 def _tables(task: Task) -> Iterator[NDArray[Any]]:
@@ -88,7 +87,7 @@ def _found(scaler: StandardScaler) -> dict[str, Any]:
 
 def main() -> None:
     """Serve."""
-    serve({"fit": fit, "apply": apply, "run": run}, ("scikit-learn", "numpy", "zarr"), NO_OTHER)
+    serve({"fit": fit, "apply": apply, "run": run}, ("scikit-learn", "numpy", "zarr"))
 
 
 if __name__ == "__main__":

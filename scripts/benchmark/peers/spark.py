@@ -20,7 +20,7 @@ from benchmark.task import Task
 
 BLOCK_BYTES = 16 * 2**20
 RECORD_BATCH_BYTES = 4 * 2**20
-NO_OTHER = "fits only: Spark has no Zarr writer; its quantiles are approximate, column by column"
+NO_OTHER = "fits only: Spark writes no Zarr"
 
 
 def session(task: Task) -> SparkSession:

@@ -24,7 +24,7 @@ from benchmark.task import Task
 
 BLOCK_BYTES = 64 * 2**20
 BATCH_BYTES = 8 * 2**20
-NO_OTHER = "fits only: it puts out TFRecord or Arrow batches in no order, and has no Zarr writer"
+NO_OTHER = "fits only: it writes no Zarr, and its batches come in no order"
 
 
 def _batches(bounds: list[tuple[int, int]], task: Task) -> Iterator[pyarrow.RecordBatch]:

@@ -9,7 +9,6 @@ import numpy as np
 import xarray
 
 from benchmark.driver import Clock, Statistics, load_statistics, serve
-from benchmark.peers.dask_array import NO_OTHER
 from benchmark.peers.lazy import lazy_input, use_threads, write
 from benchmark.task import Task
 
@@ -65,7 +64,7 @@ def run(task: Task, clock: Clock) -> Statistics:
 
 def main() -> None:
     """Serve."""
-    serve({"fit": fit, "apply": apply, "run": run}, ("xarray", "dask", "numpy", "zarr"), NO_OTHER)
+    serve({"fit": fit, "apply": apply, "run": run}, ("xarray", "dask", "numpy", "zarr"))
 
 
 if __name__ == "__main__":
