@@ -9,8 +9,6 @@ from time import perf_counter
 from typing import Any
 from unittest.mock import patch
 
-import zarr
-
 from benchmark.driver import Clock, Statistics, Work, serve
 from benchmark.task import Task
 from pipeline import Manifest
@@ -19,6 +17,7 @@ from pipeline.config import ApplyConfig, Config, parse_config
 from pipeline.plan import Plan
 from pipeline.progress import SilentReporter
 from pipeline.run import apply_manifest, fit_config, plan_config, run_config
+from pipeline.source.reader import COMPILED_CODECS
 
 
 def chain(kind: str, per: tuple[str, ...]) -> list[Any]:
@@ -83,7 +82,7 @@ def _predict(task: Task, clock: Clock) -> None:
     phases = planned(task).phases
     wanted = {"fit": phases[:-1], "quantiles": phases[:-1], "apply": phases[-1:]}.get(task.kind, phases)
     clock.extra["predicted_bytes"] = max(phase.peak_bytes_per_worker for phase in wanted)
-    clock.said["codec_pipeline"] = str(zarr.config.get("codec_pipeline.path"))
+    clock.said["codec_pipeline"] = str(COMPILED_CODECS["codec_pipeline.path"])
 
 
 def found(manifest: Manifest) -> dict[str, Any]:
