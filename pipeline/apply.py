@@ -5,13 +5,13 @@ Not here: the normalization (`normalize/chain.py`), the output's layout (`sink/`
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from numpy.typing import NDArray
 
-from pipeline.block import Block, group_by_axes
+from pipeline.block import Block, Tiling, group_by_axes
 from pipeline.executor import Advance, Executor
 from pipeline.gather import Gather, Grouped, join_groups, merge_groups, with_everything
 from pipeline.normalize.chain import FittedChain
@@ -52,7 +52,7 @@ class Write:
         return Block(tuple(starts.get(dim, 0) for dim in stops), tuple(stops.values()))
 
 
-def write_blocks(task: Write, blocks: Iterable[Block], executor: Executor, advance: Advance) -> Grouped | None:
+def write_blocks(task: Write, blocks: Tiling, executor: Executor, advance: Advance) -> Grouped | None:
     """Write every block; what was gathered on the way, None where nothing was to be.
 
     Raises

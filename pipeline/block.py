@@ -1,14 +1,15 @@
 """Index boxes and how an array is tiled with them.
 
-A block is the unit of reading, of a task and of a write. Not here: what is read or written.
+A block is the unit of reading and of a write. Not here: what is read or written.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from itertools import product
+from typing import overload
 
 DEFAULT_BLOCK_BYTES = 128 * 2**20
 MULTIPLES_TRIED = 16
@@ -56,6 +57,99 @@ class Block:
     def __str__(self) -> str:
         inside = ", ".join(f"{start}:{stop}" for start, stop in zip(self.start, self.stop, strict=True))
         return f"[{inside}]"
+
+
+@dataclass(frozen=True)
+class Tiling(Sequence[Block]):
+    """Boxes that are every combination of one span along each dim, in C order, without an object for each of them.
+
+    A million boxes take no more memory than the spans along each dim, which of a regular tiling are ranges.
+
+    Parameters
+    ----------
+    starts, stops : tuple of sequences of int
+        For each dim the first index of every span, and one past its last, in order.
+    shape : tuple of int
+        That of the array: no span reaches beyond it, whatever its stop.
+
+    Examples
+    --------
+    >>> boxes = Tiling.regular((5, 2), (3, 2))
+    >>> len(boxes), boxes.largest, boxes.size
+    (2, (3, 2), 10)
+    >>> [str(block) for block in boxes]
+    ['[0:3, 0:2]', '[3:5, 0:2]']
+    """
+
+    starts: tuple[Sequence[int], ...]
+    stops: tuple[Sequence[int], ...]
+    shape: tuple[int, ...]
+
+    @classmethod
+    def regular(cls, shape: tuple[int, ...], step: tuple[int, ...]) -> Tiling:
+        """What `tile` yields."""
+        sizes = list(zip(shape, step, strict=True))
+        stops = tuple(range(width, size + width, width) for size, width in sizes)
+        return cls(tuple(range(0, size, width) for size, width in sizes), stops, shape)
+
+    def __len__(self) -> int:
+        return math.prod(map(len, self.starts))
+
+    @overload
+    def __getitem__(self, index: int) -> Block: ...
+
+    @overload
+    def __getitem__(self, index: slice) -> list[Block]: ...
+
+    def __getitem__(self, index: int | slice) -> Block | list[Block]:
+        if isinstance(index, slice):
+            return [self[each] for each in range(len(self))[index]]
+        rest = range(len(self))[index]
+        places: list[int] = []
+        for starts in reversed(self.starts):
+            rest, place = divmod(rest, len(starts))
+            places.append(place)
+        spans = [self._span(axis, place) for axis, place in enumerate(reversed(places))]
+        return Block(tuple(start for start, _ in spans), tuple(stop for _, stop in spans))
+
+    @property
+    def largest(self) -> tuple[int, ...]:
+        """The size of the longest span along each dim, which is the shape of the largest box; 0 where there is none."""
+        return tuple(self._extent(axis)[0] for axis in range(len(self.shape)))
+
+    @property
+    def size(self) -> int:
+        """How many elements are in the boxes, all together."""
+        return math.prod(self._extent(axis)[1] for axis in range(len(self.shape)))
+
+    def keep(self, axis: int, places: Sequence[int]) -> Tiling:
+        """The boxes of the spans at `places`, which ascend, along `axis`."""
+        starts, stops = (_picked(cuts[axis], places) for cuts in (self.starts, self.stops))
+        return replace(self, starts=_replaced(self.starts, axis, starts), stops=_replaced(self.stops, axis, stops))
+
+    def _span(self, axis: int, place: int) -> tuple[int, int]:
+        return self.starts[axis][place], min(self.stops[axis][place], self.shape[axis])
+
+    def _extent(self, axis: int) -> tuple[int, int]:
+        """How long the longest span along `axis` is, and how long they are together."""
+        starts = self.starts[axis]
+        if starts and isinstance(starts, range):  # they follow on each other, and all but the last are as long as the first
+            first, last = self._span(axis, 0), self._span(axis, -1)
+            return first[1] - first[0], last[1] - first[0]
+        spans = (self._span(axis, place) for place in range(len(starts)))
+        widths = [stop - start for start, stop in spans]
+        return max(widths, default=0), sum(widths)
+
+
+def _picked(cuts: Sequence[int], places: Sequence[int]) -> Sequence[int]:
+    """`cuts` at `places`: a part of a range stays one where that is possible, whatever it holds."""
+    if len(places) and places[-1] - places[0] == len(places) - 1:
+        return cuts[places[0] : places[-1] + 1]
+    return tuple(cuts[place] for place in places)
+
+
+def _replaced(cuts: tuple[Sequence[int], ...], axis: int, new: Sequence[int]) -> tuple[Sequence[int], ...]:
+    return (*cuts[:axis], new, *cuts[axis + 1 :])
 
 
 def tile(shape: tuple[int, ...], step: tuple[int, ...]) -> Iterator[Block]:
@@ -219,17 +313,20 @@ def overlapping(block: Block, unit: tuple[int, ...]) -> Iterator[Block]:
         yield Block(start, stop)
 
 
-def group_by_axes(blocks: Iterable[Block], axes: tuple[int, ...]) -> dict[Block, list[Block]]:
+def group_by_axes(blocks: Tiling, axes: tuple[int, ...]) -> dict[Block, Tiling]:
     """The blocks that cover the same indices along `axes`, keyed by the box of those indices.
 
     Examples
     --------
-    >>> groups = group_by_axes(tile((4, 2), (2, 1)), axes=(1,))
+    >>> groups = group_by_axes(Tiling.regular((4, 2), (2, 1)), axes=(1,))
     >>> {str(box): len(blocks) for box, blocks in groups.items()}
     {'[0:1]': 2, '[1:2]': 2}
     """
-    groups: dict[Block, list[Block]] = {}
-    for block in blocks:
-        box = Block(tuple(block.start[axis] for axis in axes), tuple(block.stop[axis] for axis in axes))
-        groups.setdefault(box, []).append(block)
+    groups: dict[Block, Tiling] = {}
+    for places in product(*(range(len(blocks.starts[axis])) for axis in axes)) if len(blocks) else ():
+        group = blocks
+        for axis, place in zip(axes, places, strict=True):
+            group = group.keep(axis, (place,))
+        first = group[0]
+        groups[Block(tuple(first.start[axis] for axis in axes), tuple(first.stop[axis] for axis in axes))] = group
     return groups

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import logging
 import signal
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field
 from pickle import PickleBuffer
@@ -17,6 +17,7 @@ from uuid import uuid4
 
 import distributed
 from dask.delayed import delayed
+from dask.highlevelgraph import HighLevelGraph
 from dask.system import CPU_COUNT
 from distributed import Client, Future, LocalCluster, Worker
 from distributed.comm.core import CommClosedError
@@ -25,10 +26,10 @@ from distributed.system import MEMORY_LIMIT
 from numpy.typing import NDArray
 from threadpoolctl import threadpool_limits
 
-from pipeline.block import Block, tile
+from pipeline.block import Block, Tiling
 from pipeline.config import AddressClusterConfig, ClusterConfig, LocalClusterConfig
 from pipeline.errors import ClusterError
-from pipeline.executor import MERGE_FAN_IN, Advance, BlockTask, Executor, decoded_bytes, read_to_hold, run_block
+from pipeline.executor import MERGE_FAN_IN, Advance, BlockTask, Executor, blocks_per_task, read_to_hold, run_blocks
 from pipeline.source.held import HeldSource, assemble
 from pipeline.source.lazy import LazySource
 from pipeline.source.source import Source
@@ -36,7 +37,8 @@ from pipeline.source.source import Source
 Result = TypeVar("Result")
 
 CONNECT_TIMEOUT = "10s"
-TASK_BYTES_IN_GRAPH = 1 << 20
+WORK_BYTES_IN_GRAPH = 1 << 20
+TELL_SECONDS = 2.0
 STOP_SECONDS = 30.0
 POLL_SECONDS = 0.05
 MACHINE_SHARED = "this machine's memory shared by its workers"
@@ -53,7 +55,7 @@ class _Run:
 
 @dataclass(frozen=True)
 class DaskExecutor:
-    """Runs tasks as one Dask graph on the cluster of `client`: a leaf for each block, then a tree of merges.
+    """Runs tasks as one Dask graph on the cluster of `client`: a leaf for each run of blocks, then a tree of merges.
 
     Parameters
     ----------
@@ -73,25 +75,24 @@ class DaskExecutor:
         advance: Advance,
     ) -> list[Result]:
         with self._running(advance) as run:
-            shared = self._share(task)
-            roots = [_tree([_leaf(shared, task, block, run.name) for block in blocks], merge, run.name) for blocks in groups]
-            self._compute(run, roots)
+            self._compute(run, *self._graph(_Work(run.name, task, merge, groups)))
             return list(self.client.gather(run.futures))
 
     def hold(self, source: Source, step: tuple[int, ...], advance: Advance) -> HeldSource:
         with self._running(advance) as run:
-            shared = self._share(source)
-            blocks = list(tile(source.shape, step))
-            done = [_Done(run.name, decoded_bytes(block, source.dtype)) for block in blocks]
-            reads = [_call("read", run.name, _read, shared, block, told) for block, told in zip(blocks, done, strict=True)]
-            self._compute(run, reads)
-            return HeldSource(source, step, dict(zip(blocks, run.futures, strict=True)))
+            boxes = Tiling.regular(source.shape, step)
+            layer: dict[Any, Any] = {}
+            shared = self._share(_Reading(run.name, source, boxes), run.name, layer)
+            keys = [f"read-{run.name}-{index}" for index in range(len(boxes))]
+            layer.update({key: (_read_box, shared, index) for index, key in enumerate(keys)})
+            self._compute(run, HighLevelGraph.from_collections(run.name, layer, ()), keys)
+            return HeldSource(source, step, dict(zip(boxes, run.futures, strict=True)))
 
     @contextmanager
     def _running(self, advance: Advance) -> Iterator[_Run]:
         """A run whose tasks are all at an end when the context is left by an error, which is raised as what it means."""
         run = _Run(f"zarrnorm-{uuid4().hex}")
-        self.client.subscribe_topic(run.name, lambda event: advance(event[1]))
+        self.client.subscribe_topic(run.name, lambda event: _advance_each(advance, event[1]))
         try:
             yield run
         except BaseException as error:
@@ -104,23 +105,47 @@ class DaskExecutor:
             if self.client.status == "running":
                 self.client.unsubscribe_topic(run.name)
 
-    def _compute(self, run: _Run, roots: list[Any]) -> None:
-        """Compute `roots` into the futures of `run`; raises what the first of them met."""
-        run.futures = self.client.compute(roots, optimize_graph=False)
+    def _compute(self, run: _Run, graph: HighLevelGraph, keys: list[str]) -> None:
+        """Compute `keys` of `graph` into the futures of `run`; raises what the first of them met."""
+        run.futures = self.client.get(graph, keys, sync=False)
         for future in distributed.as_completed(run.futures):
             if future.status != "finished":
                 future.result()  # raises; gather would leave exceptions behind that asyncio reports
 
-    def _share(self, task: BlockTask[Any] | Source) -> Any:
-        """`task` as every leaf of a graph can refer to it.
+    def _graph(self, work: _Work) -> tuple[HighLevelGraph, list[str]]:
+        """The graph of `work`, and the key of each group's result in it."""
+        layer: dict[Any, Any] = {}
+        shared, source = self._share(work, work.run, layer), work.task.source
+        pieces: list[Any] = []
+        threads = sum(self.client.nthreads().values())
+        single = isinstance(source, LazySource | HeldSource)
+        step = 1 if single else blocks_per_task(sum(map(len, work.groups)), threads)
+        roots = []
+        for group, blocks in enumerate(work.groups):
+            leaves = []
+            for first in range(0, len(blocks), step):
+                leaves.append(f"block-{work.run}-{group}-{first}")
+                if isinstance(source, LazySource):
+                    pieces.append(delayed(source.lazy[blocks[first].slices]))
+                    layer[leaves[-1]] = (_run_piece, shared, group, first, pieces[-1].key)
+                elif isinstance(source, HeldSource):
+                    layer[leaves[-1]] = (_run_held, shared, group, first, source.parts(blocks[first]))
+                else:
+                    layer[leaves[-1]] = (_run_blocks, shared, group, first, min(first + step, len(blocks)))
+            roots.append(_merge_tree(leaves, f"merge-{work.run}-{group}", shared, layer))
+        return HighLevelGraph.from_collections(work.run, layer, pieces), roots
 
-        A small one is part of the graph, where the scheduler still has it when workers die. A large one, such as an array in
+    def _share(self, work: _Work | _Reading, run: str, layer: dict[Any, Any]) -> Any:
+        """`work` as every node of the graph can refer to it.
+
+        A small one is a node itself, where the scheduler still has it when workers die. A large one, such as of an array in
         memory, goes to the workers ahead of the graph.
         """
-        if _pickled_bytes(task) <= TASK_BYTES_IN_GRAPH:
-            return delayed(task, traverse=False)
+        if _pickled_bytes(work) <= WORK_BYTES_IN_GRAPH:
+            layer[f"work-{run}"] = work
+            return f"work-{run}"
         try:
-            return self.client.scatter(task, broadcast=True, hash=False)
+            return self.client.scatter(work, broadcast=True, hash=False)
         except TimeoutError as error:
             raise ClusterError(
                 "the cluster has no worker", where=self.client.scheduler_info()["address"], remedy="start one and run again"
@@ -181,68 +206,130 @@ def _count_tasks(run: str, dask_worker: Worker) -> int:
     return len(active | known)
 
 
-def _pickled_bytes(task: BlockTask[Any] | Source) -> int:
-    """Bytes that `task` takes in a message; its arrays are counted where they are."""
-    buffers: list[PickleBuffer] = []
-    pickled = dumps(task, buffer_callback=buffers.append)
-    return len(pickled) + sum(buffer.raw().nbytes for buffer in buffers)
+@dataclass(frozen=True)
+class _Work:
+    """What all tasks of a run have in common. It travels to a worker once; a task is a few numbers beside it."""
 
-
-def _leaf(shared: Any, task: BlockTask[Any], block: Block, run: str) -> Any:
-    done = _Done(run, decoded_bytes(block, task.source.dtype))
-    if isinstance(task.source, LazySource):
-        return _call("block", run, _run, shared, block, task.source.lazy[block.slices], done)
-    if isinstance(task.source, HeldSource):
-        boxes, held = zip(*task.source.parts(block), strict=True)
-        return _call("block", run, _assemble_and_run, shared, block, boxes, list(held), done)
-    return _call("block", run, _read_and_run, shared, block, done)
-
-
-def _tree(nodes: list[Any], merge: Callable[[Sequence[Any]], Any], run: str) -> Any:
-    while len(nodes) > 1:
-        heaps = [nodes[first : first + MERGE_FAN_IN] for first in range(0, len(nodes), MERGE_FAN_IN)]
-        nodes = [_call("merge", run, merge, heap) if len(heap) > 1 else heap[0] for heap in heaps]
-    return nodes[0]
-
-
-def _call(name: str, run: str, function: Callable[..., Any], *arguments: Any) -> Any:
-    """A node of the graph, whose key tells that it is one of `run`."""
-    return delayed(function, pure=False)(*arguments, dask_key_name=f"{name}-{run}-{uuid4().hex}")
+    run: str
+    task: BlockTask[Any]
+    merge: Callable[[Sequence[Any]], Any]
+    groups: Sequence[Sequence[Block]]
 
 
 @dataclass(frozen=True)
-class _Done:
-    """Tells the client that a block is done, through the scheduler's event log."""
+class _Reading:
+    """As `_Work`, of boxes that are only read."""
 
-    topic: str
-    decoded_bytes: int
-
-    def tell(self) -> None:
-        distributed.get_worker().log_event(self.topic, self.decoded_bytes)
+    run: str
+    source: Source
+    boxes: Tiling
 
 
-def _read_and_run(task: BlockTask[Result], block: Block, done: _Done) -> Result:
-    result = run_block(task, block)
-    done.tell()
+def _pickled_bytes(work: _Work | _Reading) -> int:
+    """Bytes that `work` takes in a message; its arrays are counted where they are."""
+    buffers: list[PickleBuffer] = []
+    pickled = dumps(work, buffer_callback=buffers.append)
+    return len(pickled) + sum(buffer.raw().nbytes for buffer in buffers)
+
+
+def _merge_tree(keys: list[str], name: str, shared: Any, layer: dict[Any, Any]) -> str:
+    """The key of what the results `keys` are merged to, by nodes that are added to `layer`."""
+    level = 0
+    while len(keys) > 1:
+        merged = []
+        for first in range(0, len(keys), MERGE_FAN_IN):
+            heap = keys[first : first + MERGE_FAN_IN]
+            if len(heap) > 1:
+                merged.append(f"{name}-{level}-{first}")
+                layer[merged[-1]] = (_merge, shared, heap)
+            else:
+                merged.append(heap[0])
+        keys, level = merged, level + 1
+    return keys[0]
+
+
+def _merge(work: _Work, results: Sequence[Any]) -> Any:
+    return work.merge(results)
+
+
+def _run_blocks(work: _Work, group: int, first: int, stop: int) -> Any:
+    """The merged result of some blocks of a group, which are worked on as the serial loop does."""
+    progress = _Progress(work.run)
+    blocks = (work.groups[group][index] for index in range(first, stop))
+    result = run_blocks(work.task, work.merge, progress.until_cancelled(blocks), progress.add)
+    progress.tell()
     return result
 
 
-def _assemble_and_run(
-    task: BlockTask[Result], block: Block, boxes: Sequence[Block], held: Sequence[Any], done: _Done
-) -> Result:
-    return _run(task, block, assemble(block, list(zip(boxes, held, strict=True))), done)
+def _run_piece(work: _Work, group: int, index: int, values: Any) -> Any:
+    """The result of a block of a Dask array, whose values are those of a task of its own."""
+    progress = _Progress(work.run)
+    result = work.task(work.groups[group][index], values)
+    progress.add(values.nbytes)
+    progress.tell()
+    return result
 
 
-def _read(source: Source, block: Block, done: _Done) -> NDArray[Any]:
-    values = read_to_hold(source, block)
-    done.tell()
+def _run_held(work: _Work, group: int, index: int, held: Sequence[NDArray[Any]]) -> Any:
+    """The result of a block of a source whose boxes are `held`."""
+    block, source = work.groups[group][index], work.task.source
+    assert isinstance(source, HeldSource)
+    return _run_piece(work, group, index, assemble(block, list(zip(source.boxes(block), held, strict=True))))
+
+
+def _read_box(reading: _Reading, index: int) -> NDArray[Any]:
+    progress = _Progress(reading.run)
+    values = read_to_hold(reading.source, reading.boxes[index])
+    progress.add(values.nbytes)
+    progress.tell()
     return values
 
 
-def _run(task: BlockTask[Result], block: Block, values: Any, done: _Done) -> Result:
-    result = task(block, values)
-    done.tell()
-    return result
+def _advance_each(advance: Advance, blocks_bytes: Iterable[int]) -> None:
+    for nbytes in blocks_bytes:
+        advance(nbytes)
+
+
+class _Progress:
+    """Tells the client which blocks a task has done, through the scheduler's event log; seldom, since the scheduler is one.
+
+    Parameters
+    ----------
+    topic : str
+        Of the log.
+    """
+
+    def __init__(self, topic: str) -> None:
+        self._topic = topic
+        self._worker = distributed.get_worker()
+        self._key = self._worker.get_current_task()
+        self._untold: list[int] = []
+        self._told = monotonic()
+
+    def add(self, nbytes: int) -> None:
+        """A block of so many decoded bytes is done."""
+        self._untold.append(nbytes)
+        if monotonic() - self._told >= TELL_SECONDS:
+            self.tell()
+
+    def tell(self) -> None:
+        """Send what was not told yet."""
+        self._worker.log_event(self._topic, self._untold)
+        self._untold, self._told = [], monotonic()
+
+    def until_cancelled(self, blocks: Iterable[Block]) -> Iterator[Block]:
+        """`blocks`, as long as somebody waits for the task's result.
+
+        Raises
+        ------
+        distributed.Reschedule
+            Where nobody does: what a cancelled task raises is dropped, and one that is wanted again begins anew.
+        """
+        for block in blocks:
+            known = self._worker.state.tasks.get(self._key)
+            if known is not None and known.state == "cancelled":
+                raise distributed.Reschedule
+            yield block
 
 
 class _InterruptsIgnored(distributed.WorkerPlugin):

@@ -5,7 +5,7 @@ Not here: Dask (`cluster.py`), and what the work is (`fitting.py`, `apply.py`).
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from functools import reduce
 from typing import Any, Protocol, TypeVar
 
@@ -21,10 +21,12 @@ Result_co = TypeVar("Result_co", covariant=True)
 Advance = Callable[[int], None]
 
 MERGE_FAN_IN = 8
+BLOCK_TASKS = 4096
+BLOCK_TASKS_PER_THREAD = 16
 
 
 class BlockTask(Protocol[Result_co]):
-    """Work on one block of a source. Picklable: it travels to a worker once, its blocks one by one."""
+    """Work on one block of a source. Picklable: it travels to a worker once."""
 
     @property
     def source(self) -> Source: ...
@@ -82,7 +84,7 @@ class SerialExecutor:
         groups: Sequence[Sequence[Block]],
         advance: Advance,
     ) -> list[Result]:
-        return [self._group(task, merge, blocks, advance) for blocks in groups]
+        return [run_blocks(task, merge, blocks, advance) for blocks in groups]
 
     def hold(self, source: Source, step: tuple[int, ...], advance: Advance) -> HeldSource:
         held = {}
@@ -91,25 +93,33 @@ class SerialExecutor:
             advance(decoded_bytes(block, source.dtype))
         return HeldSource(source, step, held)
 
-    def _group(
-        self,
-        task: BlockTask[Result],
-        merge: Callable[[Sequence[Result]], Result],
-        blocks: Sequence[Block],
-        advance: Advance,
-    ) -> Result:
-        results = (self._run(task, block, advance) for block in blocks)
-        return reduce(lambda merged, result: merge([merged, result]), results)
 
-    def _run(self, task: BlockTask[Result], block: Block, advance: Advance) -> Result:
-        result = run_block(task, block)
-        advance(decoded_bytes(block, task.source.dtype))
-        return result
+def blocks_per_task(blocks: int, threads: int) -> int:
+    """How many of so many blocks a task on a cluster of `threads` threads takes, one after another.
+
+    One, until the tasks would be so many that they are work themselves: a scheduler takes about a millisecond and some
+    kilobytes for each. From there on the number of tasks is bounded, with enough of them for every thread.
+
+    Examples
+    --------
+    >>> blocks_per_task(4096, threads=2), blocks_per_task(1_000_000, threads=2), blocks_per_task(1_000_000, threads=1000)
+    (1, 245, 63)
+    """
+    return max(1, -(-blocks // max(BLOCK_TASKS, BLOCK_TASKS_PER_THREAD * threads)))
 
 
-def run_block(task: BlockTask[Result], block: Block) -> Result:
-    """Read `block` and run `task` on it."""
-    return task(block, task.source.read(block))
+def run_blocks(
+    task: BlockTask[Result], merge: Callable[[Sequence[Result]], Result], blocks: Iterable[Block], advance: Advance
+) -> Result:
+    """Read each of `blocks`, of which there is one at least, and run `task` on it; the merged result."""
+    results = (_run_block(task, block, advance) for block in blocks)
+    return reduce(lambda merged, result: merge([merged, result]), results)
+
+
+def _run_block(task: BlockTask[Result], block: Block, advance: Advance) -> Result:
+    result = task(block, task.source.read(block))
+    advance(decoded_bytes(block, task.source.dtype))
+    return result
 
 
 def read_to_hold(source: Source, block: Block) -> NDArray[Any]:

@@ -5,14 +5,14 @@ Not here: which passes there are (`plan.py`) and what carries a job through them
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.block import Block
+from pipeline.block import Tiling
 from pipeline.errors import DataError
 from pipeline.gather import Summaries
 from pipeline.normalize.chain import run_steps
@@ -34,12 +34,13 @@ BIN_DIM = "<bin>"
 STEPS_RESOLVED = 2**20
 
 
-def blocks_selected(blocks: Iterable[Block], source: Source, selected: NDArray[np.bool_] | None) -> list[Block]:
-    """Those of `blocks` that hold a selected sample; the others are never read."""
+def blocks_selected(blocks: Tiling, source: Source, selected: NDArray[np.bool_] | None) -> Tiling:
+    """Those of `blocks`, which cover all samples, that hold a selected one; the others are never read."""
     if selected is None:
-        return list(blocks)
+        return blocks
     axis = source.dims.index(source.sample_dim)
-    return [block for block in blocks if selected[block.slices[axis]].any()]
+    wanted = np.logical_or.reduceat(selected, np.array(blocks.starts[axis], np.intp))
+    return blocks.keep(axis, np.flatnonzero(wanted).tolist())
 
 
 def statistics_at(

@@ -13,7 +13,7 @@ from typing import Any, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.block import Block, group_by_axes
+from pipeline.block import Block, Tiling, group_by_axes
 from pipeline.errors import DataError
 from pipeline.executor import Advance, Executor
 from pipeline.normalize.chain import FittedChain
@@ -146,7 +146,7 @@ def with_everything(found: Grouped) -> Grouped:
     return found if EVERYTHING in found else {EVERYTHING: merge_summaries(list(found.values())), **found}
 
 
-def gather(task: Gather, blocks: Iterable[Block], executor: Executor, advance: Advance) -> Grouped:
+def gather(task: Gather, blocks: Tiling, executor: Executor, advance: Advance) -> Grouped:
     """The summaries of everything in `blocks` that `task` counts, of each group and of all together.
 
     Blocks that hold the same features are merged with each other; the results are then joined along the features.

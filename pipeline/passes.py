@@ -11,9 +11,9 @@ from dataclasses import replace
 from typing import TypeAlias
 
 from pipeline.apply import Write, write_blocks
-from pipeline.block import Block, tile
+from pipeline.block import Tiling
 from pipeline.errors import ConfigError, DataError
-from pipeline.executor import Executor, decoded_bytes
+from pipeline.executor import Executor
 from pipeline.fitting import blocks_selected, centered, statistics_at, with_deviation
 from pipeline.gather import EVERYTHING, Gather, Grouped, Summaries, gather
 from pipeline.job import Job
@@ -174,8 +174,7 @@ def _read(job: Job, each: Pass, fitted: Fitted, executor: Executor, reporter: Re
 
 def _gathered(job: Job, each: Pass, task: Gather, executor: Executor, reporter: Reporter) -> Grouped:
     blocks = pass_blocks(job, each)
-    total_bytes = sum(decoded_bytes(block, job.source.dtype) for block in blocks)
-    with reporting(reporter, "fit", total_bytes, len(blocks)) as advance:
+    with reporting(reporter, "fit", blocks.size * job.source.dtype.itemsize, len(blocks)) as advance:
         return gather(task, blocks, executor, advance)
 
 
@@ -213,13 +212,12 @@ def write_pass(task: Write, block_bytes: int, executor: Executor, reporter: Repo
     whole = whole_axes([fitted.step for fitted in task.chain.steps], source)
     unit, dtype = task.sink.write_unit, task.chain.output_dtype
     output = task.chain.output_sizes(dict(zip(source.dims, source.shape, strict=True)))
-    blocks = list(tile(source.shape, apply_step(source, unit, dtype, whole, block_bytes, output)))
-    total_bytes = sum(decoded_bytes(block, source.dtype) for block in blocks)
-    with reporting(reporter, "apply", total_bytes, len(blocks)) as advance:
+    blocks = Tiling.regular(source.shape, apply_step(source, unit, dtype, whole, block_bytes, output))
+    with reporting(reporter, "apply", blocks.size * source.dtype.itemsize, len(blocks)) as advance:
         return write_blocks(task, blocks, executor, advance)
 
 
-def pass_blocks(job: Job, each: Pass) -> list[Block]:
+def pass_blocks(job: Job, each: Pass) -> Tiling:
     """The blocks that `each` reads: those with a selected sample."""
     whole = whole_axes(job.steps[: each.at], job.source, each)
     return blocks_selected(fit_blocks(job.source, whole, job.block_bytes), job.source, job.selected)

@@ -13,9 +13,9 @@ from typing import Any
 
 import numpy as np
 
-from pipeline.block import Block, block_step, group_by_axes, step_of_fewest_reads, tile, tile_count
+from pipeline.block import Tiling, block_step, step_of_fewest_reads
 from pipeline.errors import ConfigError
-from pipeline.executor import MERGE_FAN_IN
+from pipeline.executor import MERGE_FAN_IN, blocks_per_task
 from pipeline.normalize.memory import ParameterBytes
 from pipeline.normalize.step import Step
 from pipeline.source.held import HeldSource
@@ -84,7 +84,8 @@ class Phase:
     block_shape : tuple of int
         The largest block.
     blocks, tasks : int
-        Tasks are the blocks and the merges of their summaries.
+        Tasks are the blocks, several to a task where there are many, and the merges of their summaries; on a cluster of some
+        hundred threads or more they may be more than that.
     bytes_read, bytes_written : int
         Decoded bytes; a chunk that has to be read twice counts twice, and what is held in memory is not read.
     peak_bytes_per_worker : int
@@ -309,11 +310,11 @@ def whole_axes(steps: Sequence[Step], source: Source, each: Pass | None = None) 
     return frozenset(axis for axis, dim in enumerate(source.dims) if dim in whole)
 
 
-def fit_blocks(source: Source, whole: frozenset[int], block_bytes: int) -> Iterator[Block]:
+def fit_blocks(source: Source, whole: frozenset[int], block_bytes: int) -> Tiling:
     """The blocks of a fit pass: whole stored units, so that every chunk is read once."""
     if isinstance(source, LazySource | HeldSource):
         return source.blocks(whole)
-    return tile(source.shape, read_step(source, whole, block_bytes))
+    return Tiling.regular(source.shape, read_step(source, whole, block_bytes))
 
 
 def read_step(source: Source, whole: frozenset[int], block_bytes: int) -> tuple[int, ...]:
@@ -361,7 +362,7 @@ def _clipped(unit: tuple[int, ...], shape: tuple[int, ...]) -> tuple[int, ...]:
 def plan_fit(
     each: Pass,
     source: Source,
-    blocks: Sequence[Block],
+    blocks: Tiling,
     threads_per_worker: int,
     groups: int = 1,
     parameters: ParameterBytes = NO_PARAMETERS,
@@ -376,14 +377,15 @@ def plan_fit(
     quantile_bytes : int
         What the parameters of the largest of the steps take that it fits to quantiles, those of one group.
     """
-    largest = max((block.shape for block in blocks), key=math.prod, default=(0,) * len(source.dims))
+    largest = blocks.largest
     itemsize = source.dtype.itemsize
     in_float64 = 16 if each.summaries == DEVIATIONS else 8 if each.at else 0
     per_thread = math.prod(largest) * (2 * itemsize + in_float64) + _unit_bytes(source, largest)
     per_thread += NORMALIZING_BYTES if each.at else 0
     feature_axes = tuple(axis for axis, dim in enumerate(source.dims) if dim in each.per)
-    trees = group_by_axes(blocks, feature_axes).values()
-    at_once = threads_per_worker * (min(MERGE_FAN_IN, max(map(len, trees), default=1)) + 2)
+    trees = math.prod(len(blocks.starts[axis]) for axis in feature_axes)
+    leaves = -(-len(blocks) // max(1, trees))
+    at_once = threads_per_worker * (min(MERGE_FAN_IN, max(1, leaves)) + 2)
     merging = threads_per_worker * per_thread + _summaries_bytes(each, source, at_once * groups)
     deriving = _summaries_bytes(each, source, groups) + DERIVING * summary_bytes(each, source) + QUANTILES * quantile_bytes
     peak = max(max(merging, deriving) + parameters.total, SAVING * parameters.stored)
@@ -391,8 +393,8 @@ def plan_fit(
         name="fit",
         block_shape=largest,
         blocks=len(blocks),
-        tasks=sum(len(leaves) + merges(len(leaves)) for leaves in trees),
-        bytes_read=sum(block.size for block in blocks) * itemsize,
+        tasks=trees * _tasks(leaves, blocks_per_task(len(blocks), threads_per_worker)),
+        bytes_read=blocks.size * itemsize,
         bytes_written=0,
         peak_bytes_per_worker=PROCESS_BYTES + peak,
         parameter_bytes=parameters.total,
@@ -424,7 +426,7 @@ def plan_apply(
     saves : bool
         Whether they are saved afterwards.
     """
-    blocks = tile_count(source.shape, block_shape)
+    blocks = len(Tiling.regular(source.shape, block_shape))
     elements = math.prod(min(width, size) for width, size in zip(block_shape, source.shape, strict=True))
     per_thread = elements * (2 * source.dtype.itemsize + 2 * output_dtype.itemsize) + 2 * _unit_bytes(source, block_shape)
     per_thread += NORMALIZING_BYTES
@@ -433,7 +435,7 @@ def plan_apply(
         name="apply",
         block_shape=block_shape,
         blocks=blocks,
-        tasks=blocks + merges(blocks),
+        tasks=_tasks(blocks, blocks_per_task(blocks, threads_per_worker)),
         bytes_read=_elements_read(source, block_shape) * source.dtype.itemsize,
         bytes_written=math.prod(source.shape if output is None else output.values()) * output_dtype.itemsize,
         peak_bytes_per_worker=PROCESS_BYTES + max(threads_per_worker * per_thread + parameters.total, saving),
@@ -447,7 +449,7 @@ def plan_held(plan: Plan, source: HeldSource, workers: int) -> Plan:
     held_bytes = -(-total_bytes // workers)
     elements = math.prod(min(width, size) for width, size in zip(source.step, source.shape, strict=True))
     per_thread = elements * source.dtype.itemsize + _unit_bytes(source, source.step)
-    blocks = tile_count(source.shape, source.step)
+    blocks = len(Tiling.regular(source.shape, source.step))
     first = Phase(
         name="read",
         block_shape=source.step,
@@ -497,6 +499,12 @@ def merges(leaves: int) -> int:
     return count
 
 
+def _tasks(blocks: int, per_task: int) -> int:
+    """The tasks of one tree: those that take its blocks, so many each, and those that merge."""
+    leaves = -(-blocks // per_task)
+    return leaves + merges(leaves)
+
+
 def _unit_bytes(source: Source, block_shape: tuple[int, ...]) -> int:
     """Decoded bytes of the stored units of a block that are in memory beside it at one time."""
     unit = _clipped(source.read_unit, source.shape)
@@ -506,10 +514,15 @@ def _unit_bytes(source: Source, block_shape: tuple[int, ...]) -> int:
 
 def _elements_read(source: Source, block_shape: tuple[int, ...]) -> int:
     """Elements decoded when every block fetches each stored unit that it touches."""
-    return math.prod(
-        sum(min(-(-min(start + width, size) // unit) * unit, size) - start // unit * unit for start in range(0, size, width))
-        for size, width, unit in zip(source.shape, block_shape, _clipped(source.read_unit, source.shape), strict=True)
-    )
+    sizes = zip(source.shape, block_shape, _clipped(source.read_unit, source.shape), strict=True)
+    return math.prod(_indices_read(size, width, unit) for size, width, unit in sizes)
+
+
+def _indices_read(size: int, width: int, unit: int) -> int:
+    """Indices along a dim that spans of `width` decode, each all of the units that it touches."""
+    if width % unit == 0:
+        return size
+    return sum(min(-(-min(start + width, size) // unit) * unit, size) - start // unit * unit for start in range(0, size, width))
 
 
 def require_memory(plan: Plan, limit_bytes: int | None, whose: str) -> None:

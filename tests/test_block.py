@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from pipeline.block import (
     Block,
+    Tiling,
     block_step,
     group_by_axes,
     is_aligned,
@@ -166,9 +167,34 @@ def test_is_aligned(start: int, stop: int, aligned: bool) -> None:
     assert is_aligned(Block((start,), (stop,)), (3,), (5,)) is aligned
 
 
+@settings(derandomize=True, max_examples=150, deadline=None)
+@given(AXES, st.data())
+def test_a_tiling_is_the_tiles_without_an_object_for_each(axes: list[tuple[int, int, int]], data: st.DataObject) -> None:
+    shape, step, _ = (tuple(each) for each in zip(*axes, strict=True))
+    boxes, expected = Tiling.regular(shape, step), list(tile(shape, step))
+    axis = data.draw(st.integers(0, len(shape) - 1))
+    for _ in range(2):
+        assert list(boxes) == expected == [boxes[index] for index in range(len(boxes))]
+        assert boxes[1:5] == expected[1:5] and boxes[::-1] == expected[::-1]
+        assert boxes.size == sum(block.size for block in expected)
+        assert not expected or boxes.largest == max((block.shape for block in expected), key=math.prod)
+        places = data.draw(st.sets(st.integers(0, 8))) & set(range(len(boxes.starts[axis])))
+        wanted = {boxes.starts[axis][place] for place in places}
+        boxes = pickle.loads(pickle.dumps(boxes.keep(axis, sorted(places))))
+        expected = [block for block in expected if block.start[axis] in wanted]
+
+
+def test_a_tiling_has_no_box_beyond_its_last() -> None:
+    boxes = Tiling.regular((5, 2), (3, 2))
+    assert boxes[-1] == boxes[1]
+    with pytest.raises(IndexError):
+        boxes[2]
+
+
 def test_group_by_axes_keeps_every_block() -> None:
-    blocks = list(tile((4, 6), (2, 3)))
+    blocks = Tiling.regular((4, 6), (2, 3))
     groups = group_by_axes(blocks, (1,))
     assert list(groups) == [Block((0,), (3,)), Block((3,), (6,))]
-    assert sorted((block for group in groups.values() for block in group), key=lambda block: block.start) == blocks
+    assert sorted((block for group in groups.values() for block in group), key=lambda block: block.start) == list(blocks)
     assert group_by_axes(blocks, ()) == {Block((), ()): blocks}
+    assert group_by_axes(Tiling.regular((0, 6), (2, 3)), (1,)) == {}

@@ -23,11 +23,12 @@ from numpy.typing import NDArray
 from zarr.storage import LocalStore
 
 from pipeline import fit
-from pipeline.block import Block, tile
+from pipeline.block import Block, Tiling, tile
 from pipeline.cluster import DaskExecutor, connect, threads_per_worker
 from pipeline.config import AddressClusterConfig, LocalClusterConfig
 from pipeline.errors import ChunkError, ClusterError, DataError
 from pipeline.executor import SerialExecutor
+from pipeline.plan import merges
 from pipeline.source.memory import MemorySource
 from pipeline.source.source import Source
 
@@ -131,6 +132,36 @@ def test_after_an_error_no_worker_works_on_the_run(address: AddressClusterConfig
         executor.map_merge(Slow(tmp_path, 1.0), sum, ONE_BY_ONE, lambda _: None)
     assert_nothing_goes_on(tmp_path)
     assert len(list(tmp_path.glob("began-*"))) < 20
+
+
+def test_after_an_error_a_task_of_many_blocks_begins_no_other(
+    address: AddressClusterConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("pipeline.executor.BLOCK_TASKS", 2)
+    monkeypatch.setattr("pipeline.executor.BLOCK_TASKS_PER_THREAD", 1)
+    with connect(address) as executor, pytest.raises(DataError, match="the first block fails"):
+        executor.map_merge(Slow(tmp_path, 1.0), sum, ONE_BY_ONE, lambda _: None)
+    assert_nothing_goes_on(tmp_path)
+    assert not (tmp_path / "began-19").exists()
+
+
+@pytest.mark.parametrize("tasks", [1, 3, 7])
+def test_many_blocks_go_into_few_tasks(tasks: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("pipeline.executor.BLOCK_TASKS", tasks)
+    monkeypatch.setattr("pipeline.executor.BLOCK_TASKS_PER_THREAD", 0)
+    groups = [Tiling.regular((20, 3), (2, 3)), Tiling.regular((20, 3), (20, 3)), Tiling.regular((20, 3), (7, 2))]
+    advanced: list[int] = []
+    graphs: list[Any] = []
+    with connect(LocalClusterConfig(threads_per_worker=2)) as executor:
+        get = executor.client.get
+        monkeypatch.setattr(
+            executor.client, "get", lambda graph, *given, **options: (graphs.append(graph), get(graph, *given, **options))[1]
+        )
+        assert executor.map_merge(Total(), sum, groups, advanced.append) == [VALUES.sum()] * 3
+    assert sorted(advanced) == sorted(block.size * 8 for blocks in groups for block in blocks)
+    per_task = -(-17 // tasks)
+    leaves = [-(-len(blocks) // per_task) for blocks in groups]
+    assert len(graphs[0]) == sum(count + merges(count) for count in leaves) + 1
 
 
 @pytest.mark.parametrize("processes", [False, True])

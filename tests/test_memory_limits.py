@@ -15,7 +15,7 @@ from click.testing import CliRunner
 from distributed import LocalCluster
 
 from pipeline import Manifest, cluster, fit
-from pipeline.block import Block, tile
+from pipeline.block import Tiling
 from pipeline.cli import main
 from pipeline.config import AddressClusterConfig, ApplyConfig, Config, LocalClusterConfig, parse_config
 from pipeline.errors import ConfigError
@@ -150,7 +150,7 @@ def test_a_covariance_is_what_is_planned() -> None:
 def test_20000_features_of_some_thousand_cells_are_no_reason_to_refuse() -> None:
     """Buckets never take more than their values, however many summaries are held at once."""
     source = MemorySource(np.broadcast_to(np.float32(0), (4000, 20_000)), ("cell", "gene"))
-    blocks: list[Block] = list(tile(source.shape, (250, 20_000)))
+    blocks = Tiling.regular(source.shape, (250, 20_000))
     each = Pass(0, ("gene",), ("moments", "float_histogram"), (0,))
     peak = plan_fit(each, source, blocks, threads_per_worker=2).peak_bytes_per_worker
     assert PROCESS_BYTES + 9 * summary_bytes(replace(each, summaries=("float_histogram",)), source) <= peak <= 16 * GB

@@ -13,7 +13,7 @@ import pytest
 import yaml
 import zarr
 
-from pipeline.block import DEFAULT_BLOCK_BYTES, tile
+from pipeline.block import DEFAULT_BLOCK_BYTES, Tiling
 from pipeline.config import Config, parse_config
 from pipeline.normalize.chain import bind_chain, parse_chain
 from pipeline.normalize.step import Input
@@ -146,7 +146,7 @@ def test_the_predicted_peak_memory_holds(tmp_path: Path) -> None:
 
 def test_tasks_are_those_of_one_tree_for_each_box_of_features() -> None:
     source = MemorySource(np.zeros((40, 6), "float32"), ("cell", "gene"), "cell", {})
-    blocks = list(tile((40, 6), (2, 3)))
+    blocks = Tiling.regular((40, 6), (2, 3))
     phase = plan_fit(Pass(0, ("gene",), ("moments",), (0,)), source, blocks, threads_per_worker=1)
     assert phase.tasks == 40 + 2 * merges(20)
 

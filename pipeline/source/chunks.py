@@ -20,10 +20,9 @@ from zarr.core.metadata import ArrayV2Metadata
 
 from pipeline.block import Block, tile_count
 from pipeline.source.hierarchy import join_path
-from pipeline.source.store import list_keys
+from pipeline.source.store import KEYS_AT_ONCE, list_branches, list_keys
 
 ZarrArray: TypeAlias = zarr.Array[Any]
-KEYS_AT_ONCE = 100_000
 
 
 @dataclass(frozen=True)
@@ -77,7 +76,7 @@ class ChunkGrid:
         present = np.zeros(self.size, dtype=bool)
         if present.size:
             prefix = f"{self.array.path}/" if self.array.path else ""
-            relative = (key[len(prefix) :] for key in list_keys(store, self.array.path))
+            relative = (key[len(prefix) :] for key in self._keys(store))
             for positions in self._positions(relative):
                 inside = (positions < np.array(self.shape)).all(axis=1)
                 present[np.ravel_multi_index(tuple(positions[inside].T), self.shape)] = True
@@ -91,6 +90,16 @@ class ChunkGrid:
             return 0, None
         first = np.unravel_index(int(np.argmin(present)), self.shape)
         return count, self.key(tuple(int(index) for index in first))
+
+    def _keys(self, store: Store) -> Iterator[str]:
+        """The keys of the array's objects that are in the store, and others."""
+        head, separator = _key_encoding(self.array)
+        varying = [axis for axis, size in enumerate(self.shape) if size > 1]
+        depth = varying[-1] + 1 if varying else self.array.ndim
+        if separator != "/" or depth == self.array.ndim:
+            return list_keys(store, self.array.path)
+        prefix = join_path(self.array.path, "c") if head else self.array.path
+        return list_branches(store, prefix, depth, separator.join("0" * (self.array.ndim - depth)))
 
     def _positions(self, keys: Iterable[str]) -> Iterator[NDArray[np.int64]]:
         """Positions in the grid that `keys` stand for, some at a time; keys of anything else are passed over."""

@@ -5,14 +5,14 @@ Not here: how blocks come into memory (`executor.py`, `cluster.py`).
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.block import Block, overlapping, tile
+from pipeline.block import Block, Tiling, overlapping
 from pipeline.source.source import Source
 
 
@@ -32,7 +32,7 @@ class HeldSource:
     --------
     >>> from pipeline.source.memory import MemorySource
     >>> source = MemorySource(np.arange(6), ("sample",))
-    >>> held = HeldSource(source, (4,), {block: source.read(block) for block in tile((6,), (4,))})
+    >>> held = HeldSource(source, (4,), {block: source.read(block) for block in Tiling.regular((6,), (4,))})
     >>> held.read(Block((3,), (6,)))
     array([3, 4, 5])
     """
@@ -80,18 +80,22 @@ class HeldSource:
     def check(self) -> None:
         """Nothing can be missing any more."""
 
-    def blocks(self, whole: frozenset[int]) -> Iterator[Block]:
+    def blocks(self, whole: frozenset[int]) -> Tiling:
         """The boxes that are held, joined along the axes `whole`."""
         step = tuple(max(1, size) if axis in whole else self.step[axis] for axis, size in enumerate(self.shape))
-        return tile(self.shape, step)
+        return Tiling.regular(self.shape, step)
 
-    def parts(self, block: Block) -> list[tuple[Block, Any]]:
-        """The boxes that `block` touches, with what is held of them."""
-        return [(box, self.held[box]) for box in (self._box_around(part) for part in overlapping(block, self.step))]
+    def boxes(self, block: Block) -> list[Block]:
+        """The boxes that `block` touches."""
+        return [self._box_around(part) for part in overlapping(block, self.step)]
+
+    def parts(self, block: Block) -> list[Any]:
+        """What is held of the boxes that `block` touches."""
+        return [self.held[box] for box in self.boxes(block)]
 
     def read(self, block: Block) -> NDArray[Any]:
         """The values of `block`, of boxes that are held in this process; not to be changed."""
-        return assemble(block, self.parts(block))
+        return assemble(block, list(zip(self.boxes(block), self.parts(block), strict=True)))
 
     def _box_around(self, part: Block) -> Block:
         start = tuple(first // width * width for first, width in zip(part.start, self.step, strict=True))

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
-from itertools import accumulate, pairwise, product
+from itertools import accumulate
 from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.block import Block
+from pipeline.block import Block, Tiling
 from pipeline.errors import SourceError
 from pipeline.source.array_source import ArraySource
 
@@ -48,16 +47,13 @@ class LazySource(ArraySource):
     def stored_chunks(self) -> list[int] | None:
         return list(self.read_unit)
 
-    def blocks(self, whole: frozenset[int]) -> Iterator[Block]:
-        """The array's chunks as boxes, joined along the axes `whole`."""
-        edges = [
-            (0, size) if axis in whole else tuple(accumulate(sizes, initial=0))
+    def blocks(self, whole: frozenset[int]) -> Tiling:
+        """The array's chunks as boxes, joined along the axes `whole`; those that hold nothing are left out."""
+        stops = tuple(
+            tuple(accumulate(filter(None, (size,) if axis in whole else sizes)))
             for axis, (sizes, size) in enumerate(zip(self.lazy.chunks, self.shape, strict=True))
-        ]
-        for spans in product(*(tuple(pairwise(edge)) for edge in edges)):
-            block = Block(tuple(start for start, _ in spans), tuple(stop for _, stop in spans))
-            if block.size:
-                yield block
+        )
+        return Tiling(tuple((0, *each[:-1]) if each else () for each in stops), stops, self.shape)
 
     def read(self, block: Block) -> NDArray[Any]:
         return np.asarray(self.lazy[block.slices].compute(scheduler="synchronous"))

@@ -19,6 +19,7 @@ from zarr.storage import LocalStore, WrapperStore
 from pipeline.errors import ConfigError, PipelineError, SourceError
 
 StoreLike: TypeAlias = str | os.PathLike[str] | Store
+KEYS_AT_ONCE = 10_000
 SHOWN_NAMES = 12
 SHOWN_CHARACTERS = 160
 
@@ -131,11 +132,46 @@ def list_keys(store: Store, prefix: str = "", skip: Iterable[str] = ()) -> Itera
         yield from _walk_folder(Path(store.root), prefix, skipped)
         return
     under = tuple(f"{each}/" for each in skipped)
+    listed = store.list_prefix(f"{prefix}/" if prefix else "")
 
-    async def keys() -> list[str]:
-        return [key async for key in store.list_prefix(f"{prefix}/" if prefix else "") if not key.startswith(under)]
+    async def some() -> list[str]:
+        keys: list[str] = []
+        async for key in listed:
+            keys.append(key)
+            if len(keys) == KEYS_AT_ONCE:
+                break
+        return keys
 
-    yield from sync(keys())
+    while keys := sync(some()):
+        yield from (key for key in keys if not key.startswith(under))
+
+
+def list_branches(store: Store, prefix: str, depth: int, tail: str) -> Iterator[str]:
+    """Every key that is `prefix`, then `depth` names, then `tail`; of a store that is no local folder, all under `prefix`.
+
+    Where each chunk has a folder of its own, or one in another, listing all of them takes ten times as long as looking for
+    what is known to be in them.
+    """
+    if type(store) is not LocalStore:
+        yield from list_keys(store, prefix)
+        return
+    root = os.fspath(store.root)
+    branches = [prefix]
+    for _ in range(depth - 1):
+        branches = [below for branch in branches for below in _names_under(root, branch)]
+    for branch in branches:
+        keys = (f"{below}/{tail}" for below in _names_under(root, branch))
+        yield from (key for key in keys if os.path.isfile(f"{root}/{key}"))
+
+
+def _names_under(root: str, prefix: str) -> Iterator[str]:
+    """What is directly under `prefix`, from `root` on; nothing where that is no folder."""
+    above = f"{prefix}/" if prefix else ""
+    try:
+        with os.scandir(f"{root}/{prefix}") as entries:
+            yield from (above + entry.name for entry in entries)
+    except OSError:
+        return
 
 
 def _walk_folder(root: Path, prefix: str, skipped: frozenset[str]) -> Iterator[str]:

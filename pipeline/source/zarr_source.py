@@ -127,6 +127,11 @@ class ZarrSource:
         reader = BlockReader(array, self.opened_store, "fill" if absent else self.missing_chunks)
         return reader.read(Block((0,) * array.ndim, array.shape))
 
+    @cached_property
+    def _missing(self) -> tuple[int, str | None]:
+        """How many stored objects are missing, and the key of the first: one listing, which of a million files takes long."""
+        return self.grid.missing(self.opened_store)
+
     def check(self) -> None:
         """Compare the stored keys with those that the array's shape asks for; one listing, no chunk is read.
 
@@ -137,7 +142,7 @@ class ZarrSource:
         """
         if self.missing_chunks == "fill":
             return
-        missing, first = self.grid.missing(self.opened_store)
+        missing, first = self._missing
         if missing:
             raise ChunkError(
                 f"{missing} of {self.grid.size} stored chunks are missing",
@@ -163,7 +168,7 @@ class ZarrSource:
         """Where the values come from, as JSON types.
 
         `fingerprint` is the SHA-256 of the array's metadata documents and of the number of stored chunks. It costs one
-        listing and tells another array or a changed layout, not changed values.
+        listing, unless `check` has made it, and tells another array or a changed layout, not changed values.
         """
         array = self.zarr_array
         return {
@@ -185,7 +190,7 @@ class ZarrSource:
         for name in ("zarr.json", ".zarray", ".zattrs"):
             digest.update(get_bytes(self.opened_store, join_path(self.array, name)) or b"")
             digest.update(b"\0")
-        digest.update(str(np.count_nonzero(self.grid.present(self.opened_store))).encode())
+        digest.update(str(self.grid.size - self._missing[0]).encode())
         return digest.hexdigest()
 
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
 import pickle
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -297,6 +299,34 @@ def test_foreign_keys_are_no_chunks(path: Path) -> None:
     chunk_files(source, path)[0].unlink()
     missing, first = source.grid.missing(source.opened_store)
     assert (missing, first) == (1, source.grid.key((0, 0, 0)))
+
+
+@pytest.mark.parametrize("zarr_format", [2, 3])
+def test_folders_of_one_chunk_each_are_not_listed(zarr_format: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    stored = Stored(zarr_format, (1, 2, 6) if zarr_format == 3 else (1, 5, 6), separator="/")
+    source = open_source(write_store(tmp_path / "in.zarr", stored), "images")
+    folder, first = tmp_path / "in.zarr" / "images", "c/3/1/0" if zarr_format == 3 else "3/0/0"
+    listed: list[str] = []
+    scan = os.scandir
+    monkeypatch.setattr(os, "scandir", lambda place: (listed.append(str(place)), scan(place))[1])
+    assert source.grid.present(source.opened_store).all()
+    assert len(listed) == (8 if zarr_format == 3 else 1)
+    (folder / first).rename(folder / "kept")
+    assert source.grid.missing(source.opened_store) == (1, f"images/{first}")
+    (folder / first).mkdir()
+    assert source.grid.missing(source.opened_store) == (1, f"images/{first}")
+    shutil.rmtree((folder / first).parent)
+    assert source.grid.missing(source.opened_store) == (1, f"images/{first}")
+
+
+def test_check_and_fingerprint_share_one_listing(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    source = open_source(path, "images")
+    calls: list[Any] = []
+    missing = ChunkGrid.missing
+    monkeypatch.setattr(ChunkGrid, "missing", lambda self, store: (calls.append(store), missing(self, store))[1])
+    source.check()
+    source.provenance()
+    assert len(calls) == 1
 
 
 def test_a_million_keys_are_compared_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
