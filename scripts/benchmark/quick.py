@@ -88,7 +88,7 @@ def _tiny_stores(folder: Path) -> list[Tiny]:
         stores.write_digits(folder / f"digits-{sharded}.zarr", DIGITS, folder / "no-mnist", sharded)
     images = ("sample", "y", "x")
     expression, photographs = {"fit": 2.5, "apply": 1.7, "run": 1.7}, {"fit": 2.2, "apply": 3.0, "run": 3.0}
-    digits, sharded_digits = {"fit": 1.8, "apply": 1.8, "run": 1.8}, {"fit": 3.1, "apply": 2.1, "run": 2.6}
+    digits, sharded_digits = {"fit": 1.8, "apply": 1.8, "run": 1.8}, {"fit": 3.1, "apply": 2.5, "run": 2.6}
     return [
         Tiny("expression", folder / "expression.zarr", stores.EXPRESSION, ("cell", "gene"), ("gene",), expression),
         Tiny("photographs", folder / "photographs.zarr", stores.PHOTOGRAPHS, (*images, "channel"), ("channel",), photographs),
