@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from math import prod
+from math import gcd, prod
 from operator import mul
 from typing import Any, ClassVar
 
@@ -23,6 +23,10 @@ from pipeline.statistics.exact import POWERS, PowerSums
 
 DTYPES = tuple(np.dtype(name) for name in ("bool", "uint8", "int8", "uint16", "int16"))
 SIGNIFICAND_BITS = 53
+PIECE_SIZE = 2**24
+TABLE_BYTES = 2**24
+TURNS = 8
+LONG_ROW = 64
 
 
 @dataclass(frozen=True, eq=False)
@@ -72,15 +76,14 @@ class Histogram:
 
     def update(self, values: NDArray[Any], feature_axes: tuple[int, ...]) -> Histogram:
         """This summary merged with that of `values`, whose `feature_axes` (ascending) are kept and others reduced."""
-        from pipeline.statistics.kernels import count_values
-        from pipeline.statistics.tiles import collapse, strips
+        from pipeline.statistics.tiles import collapse, pieces
 
         if values.dtype.newbyteorder("=") != self.dtype:
             raise DataError("values of another dtype than the histogram's", found=values.dtype, expected=self.dtype)
         view = collapse(values, feature_axes)
         counts = np.zeros((view.shape[1], self.counts.shape[-1]), np.int64)
-        for features, strip in strips(view, self.dtype):
-            count_values(strip.view(f"u{self.dtype.itemsize}"), counts[features])
+        for features, piece in pieces(view, self.dtype, PIECE_SIZE) if values.size else ():
+            _count(piece.view(f"u{self.dtype.itemsize}"), counts[features])
         if self.dtype.kind == "i":
             counts = np.roll(counts, counts.shape[1] // 2, axis=1)
         shape = tuple(values.shape[axis] for axis in feature_axes)
@@ -173,6 +176,29 @@ def bin_count(dtype: np.dtype[Any]) -> int | None:
     if dtype.newbyteorder("=") not in DTYPES:
         return None
     return 2 if dtype.kind == "b" else 2 ** (8 * dtype.itemsize)
+
+
+def _count(block: NDArray[Any], counts: Counts) -> None:
+    """Add the unsigned integers of a C-contiguous block (outer, feature, inner) to `counts` (feature, bin)."""
+    from pipeline.statistics.kernel_counts import SPARE_BINS, count_columns, count_features
+    from pipeline.statistics.tiles import goes_by_features
+
+    block.flags.writeable = False  # so that the compiler meets one type only, whoever the block belongs to
+    outer, features, inner = block.shape
+    bins = counts.shape[1]
+    many = outer * inner >= TURNS * bins
+    if goes_by_features(block.shape) or outer * inner < 2 * bins:
+        count_features(block, np.zeros((TURNS if many else 0, bins + SPARE_BINS), np.uint32), counts)
+        return
+    fold = TURNS // gcd(TURNS, features * inner) if many and features * inner < LONG_ROW else 1
+    together = max(1, TABLE_BYTES // (4 * bins * inner)) if fold == 1 else features
+    for part, times in ((block[: outer // fold * fold], fold), (block[outer // fold * fold :], 1)):
+        rows = part.reshape(-1, times * features * inner)
+        for first in range(0, features, together):
+            some = min(together, features - first)
+            tables = np.zeros((times * some * inner, bins + SPARE_BINS), np.uint32)
+            count_columns(rows, first * inner, tables)
+            counts[first : first + some] += tables[:, :bins].reshape(times, some, inner, bins).sum(axis=(0, 2), dtype=np.int64)
 
 
 def _power_sums(counts: Counts, values: NDArray[Any], feature_shape: tuple[int, ...]) -> PowerSums:

@@ -1,6 +1,6 @@
-"""Compiled sweeps over strips of numbers: counts, extrema and histograms.
+"""Compiled sweeps over strips of numbers: counts and extrema.
 
-Not here: sums of powers (`kernel_sums.py`) and how strips are cut from a block (`tiles.py`).
+Not here: sums of powers (`kernel_sums.py`), histograms (`kernel_counts.py`) and how strips are cut from a block (`tiles.py`).
 """
 
 from __future__ import annotations
@@ -76,24 +76,3 @@ def count_non_finite(strip: Integers, counts: Integers) -> None:
             counts[1] += 1
         elif magnitude == INFINITY:
             counts[2 if pattern > 0 else 3] += 1
-
-
-@compiled
-def count_values(values: NDArray[Any], counts: Integers) -> None:
-    """Add the uint8 or uint16 values (features, strip) to `counts` (features, bins).
-
-    Long strips go into four histograms in turn: in one, equal neighbours would wait for each other.
-    """
-    lanes = np.zeros((4, counts.shape[1]), np.int64)
-    whole = values.shape[1] // 4 * 4 if values.shape[1] >= 4 * counts.shape[1] else 0
-    for feature in range(values.shape[0]):
-        for at in range(0, whole, 4):
-            lanes[0, values[feature, at]] += 1
-            lanes[1, values[feature, at + 1]] += 1
-            lanes[2, values[feature, at + 2]] += 1
-            lanes[3, values[feature, at + 3]] += 1
-        for at in range(whole, values.shape[1]):
-            counts[feature, values[feature, at]] += 1
-        if whole:
-            counts[feature] += lanes[0] + lanes[1] + lanes[2] + lanes[3]
-            lanes[:] = 0
