@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 
 from pipeline.block import Block
-from pipeline.executor import Advance, BlockTask, run_block
+from pipeline.executor import Advance, BlockTask
 
 Result = TypeVar("Result")
 
@@ -28,7 +28,7 @@ class ShuffledExecutor:
         advance: Advance,
     ) -> list[Result]:
         return [
-            self._merged(merge, [run_block(task, blocks[index]) for index in self._order(len(blocks))]) for blocks in groups
+            self._merged(merge, [_done(task, blocks[index]) for index in self._order(len(blocks))]) for blocks in groups
         ]
 
     def _order(self, count: int) -> list[int]:
@@ -40,3 +40,7 @@ class ShuffledExecutor:
             first = int(self.generator.integers(0, len(results) - count + 1))
             results[first : first + count] = [merge(results[first : first + count])]
         return results[0]
+
+
+def _done(task: BlockTask[Any], block: Block) -> Any:
+    return task(block, task.source.read(block))
