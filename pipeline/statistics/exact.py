@@ -1,6 +1,6 @@
 """Exact sums of powers, kept as fixed-point numbers of 32-bit words.
 
-Not here: how data are added up (`moments.py`, `kernels.py`) and what is derived from the sums (`describe.py`).
+Not here: how data are added up (`accumulate.py`) and what is derived from the sums (`describe.py`).
 """
 
 from __future__ import annotations
