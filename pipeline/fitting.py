@@ -22,7 +22,7 @@ from pipeline.source.source import Source
 from pipeline.statistics.covariance import CovarianceSums
 from pipeline.statistics.describe import Statistics, derive_affine
 from pipeline.statistics.deviations import Deviations
-from pipeline.statistics.distribution import Distribution, from_entries
+from pipeline.statistics.distribution import Distribution
 from pipeline.statistics.float_histogram import FloatHistogram
 from pipeline.statistics.histogram import Histogram
 from pipeline.statistics.moments import Moments
@@ -174,23 +174,19 @@ def mapped_distribution(given: Distribution, step: FittedStep, per: tuple[str, .
     """
     if not given.values.size:
         return given
+    center, scale, offset = _parameters(step, per)
+    return given.affine(center, scale, offset, _mapped(given, index, step, per))
+
+
+def _mapped(given: Distribution, index: int, step: FittedStep, per: tuple[str, ...]) -> NDArray[np.float64]:
+    """The values that the step itself puts out, to the last bit: ties and plateaus are found by equality."""
     parts = []
-    for feature, values, counts in given.each():
+    for feature, values, _ in given.each():
         place = np.unravel_index(feature, given.feature_shape) if per else ()
         one = step.select({dim: slice(int(at), int(at) + 1) for dim, at in zip(per, place, strict=True)})
-        out = run_steps([one], values.reshape((1,) * len(per) + values.shape), (*per, BIN_DIM), first=index).ravel()
-        kept = np.isfinite(out)
-        parts.append((np.full(int(kept.sum()), feature), out[kept], counts[kept]))
-    features, values, counts = (np.concatenate(each) for each in zip(*parts, strict=True))
-    moved = from_entries(given.feature_shape, features, values, counts, given.relative_error)
-    return replace(moved, origin=_mapped_origin(given, step, per))
-
-
-def _mapped_origin(given: Distribution, step: FittedStep, per: tuple[str, ...]) -> NDArray[np.float64]:
-    center, scale, offset = _parameters(step, per)
-    origin = np.zeros(given.feature_shape) if given.origin is None else given.origin
-    with np.errstate(over="ignore", invalid="ignore"):
-        return np.asarray((origin - center) * scale + offset)
+        shaped = values.reshape((1,) * len(per) + values.shape)
+        parts.append(run_steps([one], shaped, (*per, BIN_DIM), first=index).ravel())
+    return np.concatenate(parts)
 
 
 def _parameters(step: FittedStep, per: tuple[str, ...]) -> tuple[NDArray[np.float64], ...]:

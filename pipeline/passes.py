@@ -17,7 +17,7 @@ from pipeline.executor import Executor
 from pipeline.fitting import blocks_selected, centered, statistics_at, with_deviation
 from pipeline.gather import EVERYTHING, Gather, Grouped, Summaries, gather
 from pipeline.job import Job
-from pipeline.manifest import FittedStatistics
+from pipeline.manifest import QUANTILE_ERROR, RANK_ERROR, FittedStatistics
 from pipeline.normalize.chain import FittedChain
 from pipeline.normalize.grouped import GroupedChain
 from pipeline.normalize.memory import parameter_bytes, together
@@ -38,7 +38,7 @@ from pipeline.progress import Reporter, reporting
 from pipeline.statistics.describe import Statistics
 
 Fitted: TypeAlias = Mapping[int, list[FittedStep]]
-Errors: TypeAlias = dict[str, float]
+Errors: TypeAlias = dict[str, dict[str, float]]
 FitOfJob: TypeAlias = tuple[Fitted, list[FittedStatistics], Errors]
 
 
@@ -55,7 +55,7 @@ def fit_steps(job: Job, passes: Sequence[Pass], executor: Executor, reporter: Re
         each = by_step.get(index)
         if each and each.observes:
             observed = [one for one in passes if one.fits == each.fits]
-            errors |= _fit_observing(job, index, observed, fitted, executor, reporter)
+            _fit_observing(job, index, observed, fitted, errors, executor, reporter)
             continue
         if each and each not in read:
             read[each] = _read(job, each, fitted, executor, reporter)
@@ -68,7 +68,7 @@ def fit_steps(job: Job, passes: Sequence[Pass], executor: Executor, reporter: Re
             with _named(job, code):
                 at_hand = statistics_found(job, each, read[each][code], steps, index) if each else None
                 if index < len(job.steps):
-                    errors |= _quantile_error(job, index, at_hand.statistics if at_hand else None, errors)
+                    _note_errors(job, index, at_hand.statistics if at_hand else None, errors)
                     steps.append(_fit_step(job.steps[index], index, at_hand.statistics if at_hand else None))
             if at_hand and code == EVERYTHING:
                 found.append(_kept(at_hand))
@@ -82,14 +82,16 @@ def _kept(found: FittedStatistics) -> FittedStatistics:
     return replace(found, statistics=replace(found.statistics, distribution=None, covariance=None))
 
 
-def _quantile_error(job: Job, index: int, statistics: Statistics | None, errors: Errors) -> Errors:
-    """How far off the quantiles that step `index` is fitted to may be, relative to the values, in this group or another."""
+def _note_errors(job: Job, index: int, statistics: Statistics | None, errors: Errors) -> None:
+    """Put into `errors` how far off the quantiles that step `index` is fitted to may be, in this group or another."""
     step = job.steps[index]
     distribution = None if statistics is None else statistics.distribution
     if distribution is None or "distribution" not in step.needs:
-        return {}
+        return
     place = f"{index}.{step.name}"
-    return {place: max(distribution.relative_error, errors.get(place, 0.0))}
+    for name, error in ((QUANTILE_ERROR, distribution.relative_error), (RANK_ERROR, distribution.rank_error)):
+        known = errors.setdefault(name, {})
+        known[place] = max(error, known.get(place, 0.0))
 
 
 def fit_plan(job: Job, passes: Sequence[Pass], threads: int) -> Plan:
@@ -125,13 +127,9 @@ def _fit_selection(
 
 
 def _fit_observing(
-    job: Job, index: int, passes: Sequence[Pass], fitted: Fitted, executor: Executor, reporter: Reporter
-) -> Errors:
-    """Fit step `index`, which observes, in one read for each of its stages; append it to the steps of each group.
-
-    Returns how far off its quantiles may be.
-    """
-    errors: Errors = {}
+    job: Job, index: int, passes: Sequence[Pass], fitted: Fitted, errors: Errors, executor: Executor, reporter: Reporter
+) -> None:
+    """Fit step `index`, which observes, in one read for each of its stages; append it to the steps of each group."""
     first, *stages = observed_stages(job.steps[index])
     observers = {code: [*steps, first.fit(None)] for code, steps in fitted.items()}
     for stage, each in zip(stages, passes, strict=True):
@@ -140,11 +138,10 @@ def _fit_observing(
             with _named(job, code):
                 statistics = statistics_at(read[code], each.at, (), each.per, each.per, job.nan_policy)
                 if stage is stages[-1]:
-                    errors |= _quantile_error(job, index, statistics, errors)
+                    _note_errors(job, index, statistics, errors)
                 steps[index] = _fit_step(stage, index, statistics, steps[index])
     for code, steps in observers.items():
         fitted[code].append(steps[index])
-    return errors
 
 
 def _fit_step(step: Step, index: int, statistics: Statistics | None, observer: FittedStep | None = None) -> FittedStep:

@@ -27,7 +27,7 @@ from pipeline.gather import EVERYTHING
 from pipeline.inference import Manifest
 from pipeline.inference.stored import chain_for
 from pipeline.job import Job, open_config_source
-from pipeline.manifest import QUANTILE_ERROR, FittedStatistics, check_destination
+from pipeline.manifest import FittedStatistics, check_destination
 from pipeline.passes import (
     Errors,
     FitOfJob,
@@ -185,7 +185,7 @@ def _manifest(job: Job, fitted: Fitted, found: Sequence[FittedStatistics], error
         provenance={
             "source": source.provenance(),
             "fitted_on": job.fitted_on,
-            **({QUANTILE_ERROR: errors} if errors else {}),
+            **errors,
             "created": datetime.now(UTC).isoformat(timespec="seconds"),
             "versions": versions(),
         },

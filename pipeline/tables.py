@@ -12,7 +12,7 @@ from rich.filesize import decimal
 from rich.table import Table
 
 from pipeline.inference import ManifestCollection
-from pipeline.manifest import QUANTILE_ERROR, FittedStatistics, ManifestRecord
+from pipeline.manifest import QUANTILE_ERROR, RANK_ERROR, FittedStatistics, ManifestRecord
 from pipeline.normalize.catalogue import DERIVES, Description, Option, PresetDescription
 
 COLUMNS_WITHOUT_TERMINAL = 120
@@ -132,7 +132,8 @@ def _head(manifest: ManifestRecord) -> Table:
         table.add_row("by", f"{groups['by']}: {len(groups['labels']):,} groups, unseen labels: {groups['unseen']}")
     errors = content["provenance"].get(QUANTILE_ERROR)
     if isinstance(errors, dict) and errors:
-        table.add_row("quantiles", ", ".join(f"{step}: {_error(value)}" for step, value in errors.items()))
+        ranks = content["provenance"].get(RANK_ERROR, {})
+        table.add_row("quantiles", ", ".join(f"{step}: {_error(value, ranks.get(step))}" for step, value in errors.items()))
     return table
 
 
@@ -140,9 +141,11 @@ def _sized(dims: Sequence[str], sizes: Mapping[str, int]) -> str:
     return ", ".join(f"{dim} ({sizes[dim]:,})" if dim in sizes else dim for dim in dims)
 
 
-def _error(relative: float) -> str:
+def _error(relative: float, rank: float | None) -> str:
     """How far off quantiles may be, in words."""
-    return f"within {100 * relative:.2g} % of a value" if relative else "exact"
+    if not relative:
+        return "exact"
+    return f"within {100 * relative:.2g} % of a value" + (f" and {100 * rank:.2g} % of the ranks" if rank is not None else "")
 
 
 def _chain(manifest: ManifestRecord) -> Table:

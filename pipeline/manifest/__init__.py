@@ -3,7 +3,7 @@
 Not here: how it is applied to new data (`pipeline.inference`).
 """
 
-from pipeline.manifest.gathered import QUANTILE_ERROR, FittedStatistics
+from pipeline.manifest.gathered import QUANTILE_ERROR, RANK_ERROR, FittedStatistics
 from pipeline.manifest.groups import Grouping, Groups, Unseen
 from pipeline.manifest.labels import as_labels
 from pipeline.manifest.record import ManifestRecord, check_destination, needed_dims
@@ -11,6 +11,7 @@ from pipeline.manifest.schema import SCHEMA_VERSION
 
 __all__ = [
     "QUANTILE_ERROR",
+    "RANK_ERROR",
     "SCHEMA_VERSION",
     "FittedStatistics",
     "Grouping",

@@ -2,6 +2,7 @@
 
 `QUANTILE_ERROR` is a key of a manifest's provenance: for each step that was fitted to quantiles, as `1.robust`, the
 `relative_error` of the distribution that they were taken from, in the worst feature and group; 0.0 where it was exact.
+`RANK_ERROR` is another, for its `rank_error`: which part of the values is below a quantile is off by no more.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from dataclasses import dataclass
 from pipeline.statistics.describe import Statistics
 
 QUANTILE_ERROR = "quantile_relative_error"
+RANK_ERROR = "quantile_rank_error"
 
 
 @dataclass(frozen=True, eq=False)

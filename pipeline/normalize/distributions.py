@@ -44,7 +44,17 @@ def known(statistics: Statistics, values: Floats) -> Floats:
 
 def fitted_quantiles(statistics: Statistics, distribution: Distribution, probabilities: ArrayLike) -> Floats:
     """Quantiles (probabilities, …, features), within the extrema, which are exact even where the distribution is not."""
-    quantiles = np.clip(distribution.quantile(probabilities), statistics.minimum(), statistics.maximum())
+    return _within_extrema(statistics, distribution.quantile(probabilities), probabilities)
+
+
+def fitted_bounds(statistics: Statistics, distribution: Distribution, probabilities: ArrayLike) -> tuple[Floats, Floats]:
+    """Between which values the exact quantiles are: (lowest, highest), each as `fitted_quantiles` has them."""
+    low, high = distribution.bounds(probabilities)
+    return _within_extrema(statistics, low, probabilities), _within_extrema(statistics, high, probabilities)
+
+
+def _within_extrema(statistics: Statistics, quantiles: Floats, probabilities: ArrayLike) -> Floats:
+    quantiles = np.clip(quantiles, statistics.minimum(), statistics.maximum())
     wanted = np.asarray(probabilities, np.float64).reshape([-1] + [1] * len(statistics.feature_shape))
     quantiles = np.where(wanted == 0, statistics.minimum(), np.where(wanted == 1, statistics.maximum(), quantiles))
     return known(statistics, quantiles)

@@ -5,7 +5,7 @@ Not here: what it is fitted to (`cell_totals.py`), and the logarithm that usuall
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, ClassVar, Literal, TypeAlias
 
 import numpy as np
@@ -125,9 +125,8 @@ class LibrarySize(VectorStep):
             raise TypeError("library_size needs the distribution of the totals")
         if statistics.withheld().any():
             return np.array(np.nan)
-        above = distribution.values > 0
-        counts = distribution.counts[above]
-        if not counts.size:
+        totals = distribution.above(0.0)
+        if not totals.values.size:
             raise DataError(
                 "no counts to take the median of",
                 where=self.name,
@@ -135,7 +134,6 @@ class LibrarySize(VectorStep):
                 expected="counts: numbers from 0 on, not all 0",
                 remedy="write the total itself, such as 10000",
             )
-        totals = replace(distribution, values=distribution.values[above], counts=counts, ends=np.array([len(counts)]))
         return np.clip(totals.quantile(0.5), None, statistics.maximum())
 
 

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 
-from pipeline.errors import ManifestError
+from pipeline.errors import DataError, ManifestError
 from pipeline.normalize.distributions import DistributionStep, checked_distribution, finite_spread, fitted_quantiles
 from pipeline.normalize.gaussian import normal_probability, normal_quantile
 from pipeline.normalize.names import Count
@@ -24,8 +24,10 @@ from pipeline.normalize.step import FittedStep, Floats, Parameters, frozen_param
 
 if TYPE_CHECKING:
     from pipeline.statistics.describe import Statistics
+    from pipeline.statistics.distribution import Distribution
 
 OWN_DIMS: Mapping[str, tuple[str, ...]] = MappingProxyType({"quantiles": ("<quantile>",)})
+LARGEST_RANK_ERROR = 0.1
 OUTERMOST = 1e-7 - 2.0**-52  # what scikit-learn's clipping comes to: normal outputs end at ±5.1993
 
 
@@ -43,8 +45,10 @@ class Quantile(DistributionStep):
     - A feature without a finite value is fitted as the constant 0.
     - NaN stays NaN; infinities become the ends.
     - Where the distribution is not known exactly, every quantile is within a relative error of the exact one (at most 0.4 %,
-      in practice far less; `Distribution.relative_error`), but for the extrema, which are exact.
-    - Raises DataError where maximum - minimum overflows float64.
+      in practice far less; `Distribution.relative_error`), but for the extrema, which are exact; and p is off by at most the
+      part of the values that one bucket holds (`Distribution.rank_error`; in practice far less, too).
+    - Raises DataError where that is more than a tenth, so that the order of the values is lost; and where maximum - minimum
+      overflows float64.
 
     The parameters take 8 bytes a quantile and feature; where no feature has `n_quantiles` values, one quantile a value.
 
@@ -80,6 +84,7 @@ class Quantile(DistributionStep):
 
     def fit(self, statistics: Statistics | None) -> FittedQuantile:
         checked, distribution = checked_distribution(self, statistics)
+        self._check_resolved(distribution)
         count = max(2, min(self.n_quantiles, checked.observations()))
         percents = np.linspace(0, 1, count) * 100  # scikit-learn's, rounded as there, since rounding decides what ties
         quantiles = fitted_quantiles(checked, distribution, percents / 100)
@@ -87,6 +92,18 @@ class Quantile(DistributionStep):
             finite_spread(self, quantiles[-1] - quantiles[0])
         ascending = np.maximum.accumulate(np.moveaxis(quantiles, 0, -1), axis=-1)
         return FittedQuantile(self, self.per, frozen_parameters(quantiles=ascending))
+
+    def _check_resolved(self, distribution: Distribution) -> None:
+        """Raise DataError where one bucket of a histogram holds so many values that their order is not known."""
+        coarse = distribution.rank_errors > LARGEST_RANK_ERROR
+        if coarse.any():
+            raise DataError(
+                "values too close together, beside the others, for the counted buckets to tell their order",
+                where=self.name,
+                found=f"{int(coarse.sum())} of {coarse.size} features with more than a tenth of their values in one bucket",
+                expected="values that spread over several buckets",
+                remedy="put an affine step before it that subtracts what most values have in common",
+            )
 
     def restore(self, parameters: Parameters) -> FittedQuantile:
         stored = stored_parameters(self, self.per, parameters, tuple(OWN_DIMS), OWN_DIMS)

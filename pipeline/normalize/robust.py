@@ -18,6 +18,7 @@ from pipeline.normalize.distributions import (
     Percent,
     checked_distribution,
     finite_spread,
+    fitted_bounds,
     fitted_quantiles,
     known,
 )
@@ -28,8 +29,7 @@ if TYPE_CHECKING:
     from pipeline.statistics.describe import Statistics
     from pipeline.statistics.distribution import Distribution
 
-BUCKETS_IN_A_SPREAD = 8
-ENTRIES_WHERE_COARSE = 512
+ERROR_OF_A_SPREAD = 0.25
 
 
 class Robust(DistributionStep):
@@ -40,13 +40,13 @@ class Robust(DistributionStep):
     With `unit_variance` the spread is divided by that of a standard normal distribution, so that normal data get variance 1:
     by 1.349 for the interquartile range, 0.6745 for the median absolute deviation.
 
-    - A feature whose spread is 0, as that of a constant, is taken to have spread 1. Where many distinct values were counted in
-      buckets, a spread of 0 far from 0 cannot be told from one within a bucket: that raises DataError.
+    - A feature whose spread is 0, as that of a constant, is taken to have spread 1.
     - A feature without a finite value is fitted as the constant 0.
     - NaN stays NaN; infinities stay infinite. Neither counts in the fit.
     - Where the distribution is not known exactly, a quantile is within a relative error of the exact one (at most 0.4 %, in
       practice far less; `Distribution.relative_error`), so that median and spread are within that part of the quantiles.
-    - Raises DataError where the spread, or a finite result, overflows float64.
+    - Raises DataError where a spread may be off by more than a quarter of it, or may be 0 or not: where more values than the
+      buckets tell apart lie closer together than the rest. And where the spread, or a finite result, overflows float64.
 
     Inverse: ``x = y * spread + median``.
 
@@ -98,9 +98,9 @@ class Robust(DistributionStep):
     def fit(self, statistics: Statistics | None) -> FittedRobust:
         checked, distribution = checked_distribution(self, statistics)
         (median,) = fitted_quantiles(checked, distribution, [0.5])
-        with np.errstate(over="ignore"):
-            spread = self._spread(checked, distribution)
-            self._check_resolved(distribution, median, spread)
+        with np.errstate(over="ignore", invalid="ignore"):
+            spread, error = self._spread(checked, distribution, median)
+            self._check_resolved(spread, error)
             spread = finite_spread(self, np.where(spread == 0, 1.0, spread) / self._normal_spread())
         return FittedRobust(self, self.per, frozen_parameters(median=median, spread=spread))
 
@@ -109,32 +109,29 @@ class Robust(DistributionStep):
         check_positive(self, stored, "spread")
         return FittedRobust(self, self.per, stored)
 
-    def _spread(self, statistics: Statistics, distribution: Distribution) -> Floats:
+    def _spread(self, statistics: Statistics, distribution: Distribution, median: Floats) -> tuple[Floats, Floats]:
+        """The spread, and by how much it may be off."""
         if self.scale == "mad":
-            return known(statistics, distribution.median_absolute_deviation())
-        low, high = fitted_quantiles(statistics, distribution, np.array(self.quantile_range) / 100)
-        return np.asarray(high - low)
+            deviations = distribution.deviations(np.nan_to_num(median))
+            spread, (least, most) = deviations.quantile(0.5), deviations.bounds(0.5)
+            low, high = distribution.bounds(0.5)
+            error = np.maximum(spread - least, most - spread) + (high - low)
+            return known(statistics, spread), error
+        wanted = np.array(self.quantile_range) / 100
+        low, high = fitted_quantiles(statistics, distribution, wanted)
+        spread = np.asarray(high - low)
+        (least_low, least_high), (most_low, most_high) = fitted_bounds(statistics, distribution, wanted)
+        return spread, np.maximum(spread - (least_high - most_low), (most_high - least_low) - spread)
 
-    def _check_resolved(self, distribution: Distribution, median: Floats, spread: Floats) -> None:
-        """Raise DataError where the counted buckets are too wide beside the spread to tell it.
-
-        A feature with few entries was counted exactly, whatever the others were.
-        """
-        origin = 0.0 if distribution.origin is None else distribution.origin
-        width = 2 * distribution.relative_error * np.abs(median - origin)
-        entries = np.diff(distribution.ends, prepend=0).reshape(distribution.feature_shape)
-        suspect = (entries >= ENTRIES_WHERE_COARSE) & (spread < BUCKETS_IN_A_SPREAD * width)
-        coarse = 0
-        for feature, values, _ in distribution.each() if suspect.any() else ():
-            if suspect.flat[feature]:
-                near = np.abs(values - median.flat[feature]) <= spread.flat[feature]
-                coarse += int(near.sum() < BUCKETS_IN_A_SPREAD)
-        if coarse:
+    def _check_resolved(self, spread: Floats, error: Floats) -> None:
+        """Raise DataError where a spread may be off by too much, as where most values are in one bucket of a histogram."""
+        coarse = (error > 0) & (error > ERROR_OF_A_SPREAD * spread) & np.isfinite(spread)
+        if coarse.any():
             raise DataError(
                 "the spread is too small beside the values' magnitude for the counted buckets to tell it",
                 where=self.name,
-                found=f"{coarse} of {suspect.size} features with a spread of fewer than {BUCKETS_IN_A_SPREAD} buckets",
-                expected=f"a spread of {BUCKETS_IN_A_SPREAD} buckets or more",
+                found=f"{int(coarse.sum())} of {coarse.size} features whose spread may be off by more than a quarter",
+                expected="values that spread over several buckets",
                 remedy="put an affine step before it that subtracts what the values have in common, or use zscore",
             )
 

@@ -6,7 +6,8 @@ Not here: reading the values (`float_histogram.py`, `histogram.py`).
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import cached_property
 from math import prod
 from typing import TypeAlias
 
@@ -24,10 +25,9 @@ Frequencies: TypeAlias = Integers | Floats
 class Distribution:
     """Sorted finite values with their counts, one list per feature, the lists one after the other in C order.
 
-    Where there were more different values than a summary keeps, neighbours share a representative that is near them all:
-    for every observation `|value − true value| ≤ relative_error · |true value − origin|`. The bound holds for every order
-    statistic too, and a quantile between order statistics `a` and `b` is off by at most
-    `relative_error · max(|a − origin|, |b − origin|)`.
+    Where there were more different values than a summary keeps, neighbours share an entry, none of them further from its
+    value than its `radius`. Where it is `even`, the observation of a rank is taken from between `value − radius` and
+    `value + radius`, as if they lay there evenly; else it is the value.
 
     Parameters
     ----------
@@ -40,15 +40,16 @@ class Distribution:
         whole numbers.
     ends : ndarray of int64
         Shape (features,): where the list of each feature ends; it begins where that of the feature before it ends.
-    relative_error : float
-        0.0 where the values are the observations themselves.
+    radius : ndarray of float64, optional
+        Shape (entries,): how far the observations of an entry may be from its value. Without it they are the values.
+    even : ndarray of bool, optional
+        Shape (entries,). Without it none is.
     origin : ndarray of float64, optional
-        Of the feature shape: what `relative_error` is relative to the distance from. Without it 0; what an affine step makes of
-        values it makes of this as well.
+        Of the feature shape: what errors are relative to the distance from. Without it 0; `affine` moves it.
 
     Examples
     --------
-    >>> one = Distribution((), np.array([1.0, 2.0, 10.0]), np.array([1, 1, 2]), np.array([3]), 0.0)
+    >>> one = Distribution((), np.array([1.0, 2.0, 10.0]), np.array([1, 1, 2]), np.array([3]))
     >>> one.quantile([0.0, 0.5, 1.0]).tolist(), float(one.median_absolute_deviation())
     ([1.0, 6.0, 10.0], 4.0)
     """
@@ -57,13 +58,48 @@ class Distribution:
     values: Floats
     counts: Frequencies
     ends: Integers
-    relative_error: float
+    radius: Floats | None = None
+    even: NDArray[np.bool_] | None = None
     origin: Floats | None = None
 
     @property
     def weighted(self) -> bool:
         """Whether `counts` are sums of weights that are not whole numbers."""
         return self.counts.dtype.kind == "f"
+
+    @cached_property
+    def relative_error(self) -> float:
+        """How far an order statistic may be off, relative to its distance from `origin`; 0.0 where all are exact.
+
+        For every observation `|value − true value| ≤ relative_error · |true value − origin|`, and a quantile between order
+        statistics `a` and `b` is off by at most `relative_error · max(|a − origin|, |b − origin|)`. Infinite where a value
+        cannot be told from the origin.
+        """
+        if self.radius is None:
+            return 0.0
+        inexact = np.flatnonzero(self.radius)
+        radius = self.radius[inexact]
+        least = np.abs(self.values[inexact] - self._origin()[self._features()[inexact]]) - radius
+        error = radius if self.even is None else radius * (1 + self.even[inexact])
+        return float(np.max(error / np.where(least > 0, least, 1.0), initial=0.0)) if (least > 0).all() else np.inf
+
+    @cached_property
+    def rank_errors(self) -> Floats:
+        """The largest part of each feature's observations that share an entry and are not known to be equal.
+
+        Which part of the observations is below a value is off by no more than that.
+        """
+        errors = np.zeros(len(self.ends))
+        if self.radius is not None:
+            inexact = np.flatnonzero(self.radius)
+            features = self._features()[inexact]
+            np.maximum.at(errors, features, self.counts[inexact] / self.nobs().ravel()[features])
+        return errors.reshape(self.feature_shape)
+
+    @property
+    def rank_error(self) -> float:
+        """The largest of `rank_errors`."""
+        return float(np.max(self.rank_errors, initial=0.0))
 
     def nobs(self) -> Frequencies:
         """How many observations each feature has, or how much they weigh, of the feature shape."""
@@ -117,6 +153,24 @@ class Distribution:
                 result[:, feature] = values[np.searchsorted(cumulative / cumulative[-1], wanted, side="left")]
         return result
 
+    def bounds(self, probabilities: ArrayLike) -> tuple[Floats, Floats]:
+        """Between which values the exact quantiles are: (lowest, highest), each as `quantile` has them."""
+        if self.radius is None:
+            exact = self.quantile(probabilities)
+            return exact, exact
+        features = self._features()
+        largest = np.finfo(np.float64).max
+        with np.errstate(over="ignore"):
+            ends = (np.maximum(self.values - self.radius, -largest), np.minimum(self.values + self.radius, largest))
+        low, high = (from_entries(self.feature_shape, features, end, self.counts).quantile(probabilities) for end in ends)
+        return low, high
+
+    def deviations(self, center: ArrayLike) -> Distribution:
+        """The distribution of |x − center|, where `center` is broadcastable to the feature shape."""
+        deviations = self._deviations(center)
+        even = None if self.even is None or self.radius is None else self.even & (self.radius <= deviations)
+        return from_entries(self.feature_shape, self._features(), deviations, self.counts, self.radius, even)
+
     def median_absolute_deviation(self, center: ArrayLike | None = None) -> Floats:
         """The median of |x − center|, where `center` (broadcastable to the feature shape) is the median if not given.
 
@@ -126,8 +180,7 @@ class Distribution:
             Of the feature shape, not scaled to a normal distribution's standard deviation; NaN for a feature without
             observations.
         """
-        deviations = self._deviations(self.quantile(0.5) if center is None else center)
-        return from_entries(self.feature_shape, self._features(), deviations, self.counts, 0.0).quantile(0.5)
+        return self.deviations(self.quantile(0.5) if center is None else center).quantile(0.5)
 
     def mean_absolute_deviation(self, center: ArrayLike) -> Floats:
         """Σ|x − center| / n, where `center` is broadcastable to the feature shape; NaN for a feature without observations."""
@@ -143,24 +196,51 @@ class Distribution:
             yield feature, self.values[start:end], self.counts[start:end]
             start = end
 
+    def affine(self, center: ArrayLike, scale: ArrayLike, offset: ArrayLike, values: Floats) -> Distribution:
+        """The distribution of `(x − center)·scale + offset`, with parameters that are broadcastable to the feature shape.
+
+        A feature whose parameters make values that are not finite loses those. `origin` becomes what the step makes of it, but
+        for rounding; `values` are what it makes of the values, to the last bit, since ties are found by equality.
+        """
+        features = self._features()
+        c, s, o = (self._parameter(each) for each in (center, scale, offset))
+        with np.errstate(over="ignore", invalid="ignore"):
+            origin = ((self._origin() - c) * s + o).reshape(self.feature_shape)
+            radius = None if self.radius is None else self.radius * np.abs(s[features])
+        kept = np.isfinite(values)
+        moved = replace(self, values=values, radius=radius)._where(kept)
+        result = from_entries(self.feature_shape, features[kept], moved.values, moved.counts, moved.radius, moved.even)
+        return replace(result, origin=origin)
+
     def sum_features(self, axes: tuple[int, ...]) -> Distribution:
         """The distribution that would have been kept without the feature axes `axes`, the observations being the same.
 
-        Where origins differ the error is given relative to 0, and infinite where a value cannot be told from 0.
+        Where origins differ, errors are relative to 0.
         """
         left = tuple(size for axis, size in enumerate(self.feature_shape) if axis not in axes)
         index = np.arange(prod(left)).reshape([1 if axis in axes else size for axis, size in enumerate(self.feature_shape)])
         features = np.broadcast_to(index, self.feature_shape).ravel()[self._features()]
-        return from_entries(left, features, self.values, self.counts, self._error_relative_to_zero())
+        return from_entries(left, features, self.values, self.counts, self.radius, self.even)
 
     def take_features(self, axis: int, positions: NDArray[np.intp]) -> Distribution:
         """The distribution of the features at `positions`, ascending, along one feature axis."""
         index = np.arange(prod(self.feature_shape)).reshape(self.feature_shape).take(positions, axis=axis)
-        lengths = np.diff(self.ends, prepend=0)
-        entries = np.isin(self._features(), index)
+        taken = self._where(np.isin(self._features(), index))
+        ends = np.cumsum(np.diff(self.ends, prepend=0).take(index.ravel()), dtype=np.int64)
         origin = None if self.origin is None else self._origin().take(index)
-        ends = np.cumsum(lengths.take(index.ravel()), dtype=np.int64)
-        return Distribution(index.shape, self.values[entries], self.counts[entries], ends, self.relative_error, origin)
+        return replace(taken, feature_shape=index.shape, ends=ends, origin=origin)
+
+    def above(self, bound: float) -> Distribution:
+        """The distribution of the values above `bound`."""
+        kept = self.values > bound
+        ends = np.cumsum(np.bincount(self._features()[kept], minlength=len(self.ends)), dtype=np.int64)
+        return replace(self._where(kept), ends=ends)
+
+    def _where(self, kept: NDArray[np.bool_]) -> Distribution:
+        """The entries at `kept`, with ends that are wrong."""
+        radius = None if self.radius is None else self.radius[kept]
+        even = None if self.even is None else self.even[kept]
+        return replace(self, values=self.values[kept], counts=self.counts[kept], radius=radius, even=even)
 
     def _features(self) -> Integers:
         """The flat index of the feature of every entry."""
@@ -180,17 +260,14 @@ class Distribution:
         """The observation of each `rank` (…, features), counted from 0; anything for a feature without observations."""
         if not len(self.values):
             return np.zeros(rank.shape)
-        before = np.cumsum(nobs) - nobs
-        at = np.searchsorted(np.cumsum(self.counts), before + rank, side="right")
-        return self.values[np.minimum(at, len(self.values) - 1)]
-
-    def _error_relative_to_zero(self) -> float:
-        if self.relative_error == 0.0 or not self._origin().any():
-            return self.relative_error
-        distance = np.abs(self.values - self._origin()[self._features()])
-        error = self.relative_error / (1 - self.relative_error) * distance
-        least = np.abs(self.values) - error
-        return float(np.max(error / np.where(least > 0, least, 1.0), initial=0.0)) if (least > 0).all() else np.inf
+        overall = np.cumsum(nobs) - nobs + rank
+        cumulative = np.cumsum(self.counts)
+        at = np.minimum(np.searchsorted(cumulative, overall, side="right"), len(self.values) - 1)
+        if self.radius is None or self.even is None:
+            return self.values[at]
+        behind = cumulative[at] - overall
+        part = 1 - (2 * behind - 1) / self.counts[at]
+        return self.values[at] + np.where(self.even[at], part * self.radius[at], 0.0)
 
 
 def _interpolate(low: Floats, high: Floats, part: Floats) -> Floats:
@@ -202,31 +279,40 @@ def _interpolate(low: Floats, high: Floats, part: Floats) -> Floats:
 
 
 def from_entries(
-    feature_shape: tuple[int, ...], features: Integers, values: Floats, counts: Frequencies, relative_error: float
+    feature_shape: tuple[int, ...],
+    features: Integers,
+    values: Floats,
+    counts: Frequencies,
+    radius: Floats | None = None,
+    even: NDArray[np.bool_] | None = None,
 ) -> Distribution:
     """The distribution of finite values in any order, each with its feature's flat index and its count.
 
     Equal values of a feature become one entry, zeros of either sign 0.
     """
-    if (features[1:] < features[:-1]).any():
-        order = np.argsort(features, kind="stable")
-        features, values, counts = features[order], values[order], counts[order]
-    values, counts = _ascending(features, values, counts)
+    order = _ascending(features, values)
+    features, values, counts = features[order], values[order], counts[order]
     first = np.ones(len(values), np.bool_)
     first[1:] = (features[1:] != features[:-1]) | (values[1:] != values[:-1])
     starts = np.flatnonzero(first)
     sums = np.add.reduceat(counts, starts) if len(starts) else counts
     ends = np.cumsum(np.bincount(features[starts], minlength=prod(feature_shape)), dtype=np.int64)
-    return Distribution(feature_shape, values[starts] + 0.0, sums, ends, relative_error)
+    if radius is not None and len(starts):
+        radius = np.maximum.reduceat(radius[order], starts)
+    if even is not None and len(starts):
+        even = np.logical_and.reduceat(even[order], starts)
+    return Distribution(feature_shape, values[starts] + 0.0, sums, ends, radius, even)
 
 
-def _ascending(features: Integers, values: Floats, counts: Frequencies) -> tuple[Floats, Frequencies]:
-    """`values` and `counts` with each feature's values in ascending order, the features being ascending."""
+def _ascending(features: Integers, values: Floats) -> slice | Integers:
+    """What puts the features in ascending order, and the values of each; stable."""
+    if (features[1:] < features[:-1]).any():
+        return np.lexsort((values, features))
     falls = (values[1:] < values[:-1]) & (features[1:] == features[:-1])
-    if falls.any():
-        values, counts = values.copy(), counts.copy()
+    if not falls.any():
+        return slice(None)
+    order = np.arange(len(values))
     for feature in np.unique(features[1:][falls]):
         its = slice(*np.searchsorted(features, [feature, feature + 1]))
-        order = np.argsort(values[its], kind="stable")
-        values[its], counts[its] = values[its][order], counts[its][order]
-    return values, counts
+        order[its] = its.start + np.argsort(values[its], kind="stable")
+    return order

@@ -1,65 +1,71 @@
 """The summary from which quantiles follow: how often values occur in buckets that are cut from their bit patterns.
 
-Not here: the compiled sweeps (`kernel_buckets.py`), exact histograms of small integers (`histogram.py`), and quantiles
+Not here: the lists of buckets (`buckets.py`), exact histograms of small integers (`histogram.py`), and quantiles
 (`distribution.py`).
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from math import prod
-from typing import Any, ClassVar, TypeAlias
+from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.block import Block, tile
+from pipeline.block import Block
 from pipeline.errors import DataError, ManifestError
 from pipeline.statistics.arrays import take
-from pipeline.statistics.distribution import Distribution
+from pipeline.statistics.buckets import BITS_SHAPE, FULL_BITS, LEAST_BITS, Buckets, Room, count_block, lengths_of, merge_buckets
+from pipeline.statistics.distribution import Distribution, Frequencies, Integers
+from pipeline.statistics.ties import split_ties
 from pipeline.statistics.tiles import collapse
 
-Integers: TypeAlias = NDArray[np.int64]
-Lists: TypeAlias = tuple[Integers, Integers, Integers, Integers]
-
-FULL_BITS = 52
-LEAST_BITS = 7
 ENTRIES = 2**22
 ENTRIES_PER_FEATURE = (1024, 65536)
-ENTRY_BYTES = 16
-TILE_SIZE = 2**17
-NEIGHBOURS = 16
-LONG_STRIP = 2**20
-SHORT_STRIP = 2**17
-SINGLES = tuple(np.dtype(name) for name in ("float32", "float16", "bool", "int8", "uint8", "int16", "uint16"))
+ENTRY_BYTES = 17
+FEATURE_BYTES = 8 * (2 + prod(BITS_SHAPE))
 
 
 @dataclass(frozen=True, eq=False)
 class FloatHistogram:
     """Counts of the finite values of any real dtype in buckets of a relative width; see `Summary` for the laws it obeys.
 
-    A bucket holds the numbers that have their sign, exponent and first `bits` mantissa bits in common (of subnormal
-    numbers: as many significant bits), zeros one of their own; −0.0 is 0. For every feature `bits` is the finest level, of
-    52 at most, at which no more than `entries_at_most(features)` buckets are occupied, but never less than 7. Buckets nest,
-    so that level is a function of the multiset of values and merging is exact: the union at the coarser of two levels,
-    made coarser while it is too long. A feature with few different values is therefore kept exactly, and one whose values
-    lie close together, as at mean 1e8 with unit variance, in buckets as narrow as there is room for.
+    Two values are *apart*, in buckets of their own, where they differ in sign, exponent or the first `bits` mantissa bits (of
+    subnormal numbers: as many significant bits). For every feature `bits` is the finest level, of 52 at most, at which no
+    more than `entries_at_most(features)` buckets are occupied, but never less than 7.
 
-    The middle of a bucket is off by at most 2^−(bits + 1) of the value, 0.39 % at the coarsest. NaN and infinities are left
-    out; integers of 64 bits are rounded to float64.
+    They are apart as well where little else lies around them. Numbers are the leaves of a binary tree, their bits the turns;
+    where values of the feature went both ways is a *fork*. Values are apart whose ways part at a fork above which there are
+    fewer than log₂ `entries_at_most(features)` others. So a mode that is narrow has that many buckets over, divided by two for
+    every fork on the way to it, wherever it lies and whatever else there is: at mean 1e8 beside values near 0, too.
+
+    Both rules only ever become coarser as values are added, and what they ask of the values the buckets tell. The summary
+    is therefore a function of the multiset of values, and merging is exact. −0.0 is 0, a bucket of its own. A feature with few
+    different values is kept exactly, and of the others every bucket in which all values are the same.
+
+    The middle of a bucket is off by at most 2^−(bits + 1) of the value, 0.39 % at the coarsest. Of many values within
+    2^−bits of each other, amid others as dense, the order is lost: `Distribution.rank_error` tells how many those are. NaN and
+    infinities are left out; integers of 64 bits are rounded to float64.
 
     Parameters
     ----------
     keys : ndarray of int64
-        Shape (entries,): the bit pattern of the number of the bucket that is nearest to zero, with the magnitude bits of
-        negative ones flipped, so that keys order as numbers do; ascending within a feature.
+        Shape (entries,): the least bit pattern of a bucket, with the magnitude bits of negative numbers flipped, so that
+        keys order as numbers do; ascending within a feature.
+    sizes : ndarray of uint8
+        Shape (entries,): the bucket is for 2^size bit patterns, the least that its values fit; 0 where they are all the same.
     counts : ndarray of int64
         Shape (entries,): at least 1.
     ends : ndarray of int64
         Of the feature shape: where the list of a feature, in C order, ends.
     bits : ndarray of int64
-        Of the feature shape: how many mantissa bits the keys are cut to.
+        Of the feature shape: the level.
+    set_bits : ndarray of int64
+        Of the feature shape and (4, 46): how many values of each of four classes, by a hash, have each of the last 45 mantissa
+        bits set, the last one first; and how many there are. Where most values of a bucket are equal, that tells which value it
+        is (`ties.py`).
 
     Examples
     --------
@@ -74,9 +80,11 @@ class FloatHistogram:
     whole_features: ClassVar[bool] = False
 
     keys: Integers
+    sizes: NDArray[np.uint8]
     counts: Integers
     ends: Integers
     bits: Integers
+    set_bits: Integers
 
     @property
     def feature_shape(self) -> tuple[int, ...]:
@@ -87,17 +95,14 @@ class FloatHistogram:
         """The summary of no values of `dtype`; raises DataError where that is not real or has more than 64 bits."""
         if dtype.kind not in "biuf" or dtype.itemsize > 8:
             raise DataError("no histogram of this dtype", found=dtype, expected="a real dtype of at most 64 bits")
-        nothing = np.zeros(0, np.int64)
-        return cls(nothing, nothing, np.zeros(feature_shape, np.int64), np.full(feature_shape, FULL_BITS, np.int64))
+        features = prod(feature_shape)
+        return _of(Buckets.none(np.full(features, FULL_BITS)), np.zeros((features, *BITS_SHAPE), np.int64), feature_shape)
 
     def update(self, values: NDArray[Any], feature_axes: tuple[int, ...]) -> FloatHistogram:
         """This summary merged with that of `values`, whose `feature_axes` (ascending) are kept and others reduced."""
         view = collapse(values, feature_axes)
-        limit = entries_at_most(view.shape[1])
-        slices = _feature_groups(view.shape)
-        groups = [_count_group(view[:, features], self.bits.ravel()[features], limit) for features in slices]
-        shape = tuple(values.shape[axis] for axis in feature_axes)
-        return self.merge(_of(_concatenate(groups), shape))
+        counted = count_block(view, self.bits.ravel(), room_of(view.shape[1]))
+        return self.merge(_of(*counted, tuple(values.shape[axis] for axis in feature_axes)))
 
     def merge(self, other: FloatHistogram) -> FloatHistogram:
         """The summary of the values of both; raises DataError where they are of different features."""
@@ -106,8 +111,8 @@ class FloatHistogram:
         for one, two in ((self, other), (other, self)):
             if not len(one.keys) and (one.bits == FULL_BITS).all():
                 return two
-        limit = entries_at_most(self.ends.size)
-        return _of(_merge(self._lists(), other._lists(), limit), self.feature_shape)
+        merged = merge_buckets(self._buckets(), other._buckets(), room_of(self.ends.size))
+        return _of(merged, self.set_bits + other.set_bits, self.feature_shape)
 
     def sum_features(self, axes: tuple[int, ...]) -> FloatHistogram:
         """The summary of all values without the feature axes `axes`.
@@ -118,12 +123,12 @@ class FloatHistogram:
         left = tuple(size for axis, size in enumerate(self.feature_shape) if axis not in axes)
         kept = [1 if axis in axes else size for axis, size in enumerate(self.feature_shape)]
         target = np.broadcast_to(np.arange(prod(left)).reshape(kept), self.feature_shape).ravel()
-        features = np.repeat(target, _lengths(self.ends))
-        order = np.lexsort((self.keys, features))
+        features = np.repeat(target, lengths_of(self.ends))
+        order = np.lexsort((-self.sizes.astype(np.int64), self.keys, features))
         ends = np.cumsum(np.bincount(features, minlength=prod(left)), dtype=np.int64)
-        bits = np.asarray(self.bits.min(axis=axes, initial=FULL_BITS))
-        lists = (self.keys[order], self.counts[order], ends, np.full(prod(left), FULL_BITS))
-        return _of(_merge(lists, _nothing(bits.ravel()), entries_at_most(prod(left))), left)
+        bits = np.asarray(self.bits.min(axis=axes, initial=FULL_BITS)).ravel()
+        together = Buckets(self.keys[order], self.sizes[order], self.counts[order], ends, bits)
+        return _of(merge_buckets(together, Buckets.none(bits), room_of(prod(left))), self.set_bits.sum(axis=axes), left)
 
     @classmethod
     def join(cls, parts: Sequence[tuple[Block, FloatHistogram]], feature_shape: tuple[int, ...]) -> FloatHistogram:
@@ -132,16 +137,13 @@ class FloatHistogram:
             return parts[0][1]
         index = np.arange(prod(feature_shape)).reshape(feature_shape)
         order = np.argsort(np.concatenate([index[box.slices].ravel() for box, _ in parts]))
-        keys, counts, ends, bits = _concatenate([part._lists() for _, part in parts])
-        lengths = _lengths(ends)[order]
-        new_ends = np.cumsum(lengths)
-        entries = np.arange(len(keys)) + np.repeat(ends[order] - new_ends, lengths)
-        lists = (keys[entries], counts[entries], new_ends, bits[order])
-        return _of(_merge(lists, _nothing(lists[3]), entries_at_most(prod(feature_shape))), feature_shape)
+        joined = Buckets.concatenate([part._buckets() for _, part in parts]).take(order)
+        set_bits = np.concatenate([part.set_bits.reshape(-1, *BITS_SHAPE) for _, part in parts])[order]
+        return _of(merge_buckets(joined, Buckets.none(joined.bits), room_of(len(order))), set_bits, feature_shape)
 
     def arrays(self) -> dict[str, NDArray[Any]]:
-        """The whole state: `keys`, `counts`, `ends` and `bits`."""
-        return {"keys": self.keys, "counts": self.counts, "ends": self.ends, "bits": self.bits}
+        """The whole state, by the names of the parameters."""
+        return {each.name: getattr(self, each.name) for each in fields(self)}
 
     @classmethod
     def from_arrays(cls, arrays: Mapping[str, NDArray[Any]]) -> FloatHistogram:
@@ -150,28 +152,45 @@ class FloatHistogram:
         bits = take(arrays, "bits", np.int64, ends.shape)
         entries = int(ends.ravel()[-1]) if ends.size else 0
         keys, counts = (take(arrays, name, np.int64, (entries,)) for name in ("keys", "counts"))
-        if (_lengths(ends) < 0).any() or ((bits < LEAST_BITS) | (bits > FULL_BITS)).any() or (counts < 1).any():
-            raise ManifestError("lists of buckets that do not fit together", where="ends, bits, counts")
-        return cls(keys, counts, ends, bits)
+        sizes = take(arrays, "sizes", np.uint8, (entries,))
+        set_bits = take(arrays, "set_bits", np.int64, (*ends.shape, *BITS_SHAPE))
+        wrong_bits = (bits < LEAST_BITS) | (bits > FULL_BITS)
+        if (lengths_of(ends) < 0).any() or wrong_bits.any() or (counts < 1).any() or (sizes > FULL_BITS - LEAST_BITS).any():
+            raise ManifestError("lists of buckets that do not fit together", where="ends, bits, counts, sizes")
+        return cls(keys, sizes, counts, ends, bits, set_bits)
 
-    def _lists(self) -> Lists:
-        return self.keys, self.counts, self.ends.ravel(), self.bits.ravel()
+    def _buckets(self) -> Buckets:
+        return Buckets(self.keys, self.sizes, self.counts, self.ends.ravel(), self.bits.ravel())
 
-    def distribution(self) -> Distribution:
-        """The middles of the buckets with their counts; the values themselves where no mantissa bit was dropped."""
-        from pipeline.statistics.kernel_buckets import middles
+    def distribution(self, counts: Frequencies | None = None, set_bits: Frequencies | None = None) -> Distribution:
+        """The middles of the buckets with their counts; the values themselves where a bucket holds but one.
 
-        patterns = np.empty_like(self.keys)
-        middles(self.keys, self.ends.ravel(), self.bits.ravel(), patterns)
-        least = int(self.bits.min(initial=FULL_BITS))
-        error = 0.0 if least == FULL_BITS else 2.0 ** -(least + 1)
-        return Distribution(self.feature_shape, patterns.view(np.float64), self.counts, self.ends.ravel(), error)
+        `counts` and `set_bits` are other ones than its own, such as sums of weights.
+        """
+        from pipeline.statistics.kernel_buckets import find_middles
+
+        counts, set_bits = self.counts if counts is None else counts, self.set_bits if set_bits is None else set_bits
+        patterns, radius, even = np.empty_like(self.keys), np.empty(self.keys.shape), np.empty(self.keys.shape, np.bool_)
+        find_middles(self.keys, self.sizes, patterns, radius, even)
+        inexact = (radius, even) if self.sizes.any() else (None, None)
+        middles = Distribution(self.feature_shape, patterns.view(np.float64), counts, self.ends.ravel(), *inexact)
+        return split_ties(self._buckets(), counts, set_bits.reshape(-1, *BITS_SHAPE), middles)
+
+    def counts_of(self, part: FloatHistogram) -> Integers:
+        """How many values of each bucket are those of `part`, which is a summary of some of the values."""
+        return self.merge(part).counts - self.counts
 
 
 def entries_at_most(features: int) -> int:
     """How many buckets each of so many features may have before they are made coarser: 1024 to 65536."""
     least, most = ENTRIES_PER_FEATURE
     return min(max(ENTRIES // max(1, features), least), most)
+
+
+def room_of(features: int) -> Room:
+    """How far the buckets of each of so many features are made coarser."""
+    entries = entries_at_most(features)
+    return Room(entries, entries.bit_length() - 1)
 
 
 def float_histogram_bytes(features: int, values: int | None = None) -> int:
@@ -185,73 +204,9 @@ def float_histogram_bytes(features: int, values: int | None = None) -> int:
     if values is not None:
         near_zero = 2 * 2**LEAST_BITS * (values.bit_length() - 4)
         entries = min(max(entries, near_zero), values)
-    return features * (entries + 1) * ENTRY_BYTES
+    return features * (entries * ENTRY_BYTES + FEATURE_BYTES)
 
 
-def _lengths(ends: Integers) -> Integers:
-    """How many entries each feature has, in C order."""
-    return np.diff(ends.ravel(), prepend=0)
-
-
-def _of(lists: Lists, feature_shape: tuple[int, ...]) -> FloatHistogram:
-    keys, counts, ends, bits = lists
-    return FloatHistogram(keys, counts, ends.reshape(feature_shape), bits.reshape(feature_shape))
-
-
-def _nothing(bits: Integers) -> Lists:
-    """Lists of no buckets at given levels."""
-    nothing = np.zeros(0, np.int64)
-    return nothing, nothing, np.zeros(len(bits), np.int64), bits
-
-
-def _concatenate(parts: Sequence[Lists]) -> Lists:
-    """The lists of all features of the parts, in their order."""
-    nothing = np.zeros(0, np.int64)
-    keys, counts, bits = (np.concatenate([nothing, *(part[at].ravel() for part in parts)]) for at in (0, 1, 3))
-    return keys, counts, np.cumsum(np.concatenate([nothing, *(_lengths(part[2]) for part in parts)])), bits
-
-
-def _merge(one: Lists, other: Lists, limit: int) -> Lists:
-    """The buckets of both, feature by feature, no more than `limit` of each where the level allows it."""
-    from pipeline.statistics.kernel_buckets import merge_lists
-
-    most = len(one[0]) + len(other[0])
-    merged = np.empty(most, np.int64), np.empty(most, np.int64), np.empty_like(one[2]), np.empty_like(one[3])
-    end = merge_lists(one, other, limit, merged)
-    for array in merged[:2]:
-        array.resize(end, refcheck=False)  # gives the memory back that turned out to be too much, without a copy
-    return merged
-
-
-def _count_group(view: NDArray[Any], bits: Integers, limit: int) -> Lists:
-    """The buckets, at `bits` or coarser, of some features of a block (outer, feature, inner)."""
-    from pipeline.statistics.kernel_buckets import count_runs
-
-    features = view.shape[1]
-    single = view.dtype.newbyteorder("=") in SINGLES
-    lists = _nothing(bits)
-    for box in tile(view.shape, _strip_step(view.shape)):
-        piece = view[box.slices].transpose(1, 0, 2)
-        strips = piece.astype(np.float32 if single else np.float64, order="C").reshape(features, -1)
-        strips.sort(axis=1)
-        keys, counts, ends = np.empty(strips.size, np.int64), np.empty(strips.size, np.int64), np.empty_like(bits)
-        end = count_runs(strips.view(np.int32 if single else np.int64), lists[3], keys, counts, ends)
-        lists = _merge(lists, (keys[:end], counts[:end], ends, lists[3]), limit)
-    return lists
-
-
-def _feature_groups(shape: tuple[int, ...]) -> list[slice]:
-    """Features that are counted together: as many as share cache lines, and more where their strips are short."""
-    outer, features, inner = shape
-    if 0 in shape:
-        return [slice(0, features)]
-    together = max(TILE_SIZE // (outer * inner), NEIGHBOURS // inner, 1)
-    return [slice(start, min(start + together, features)) for start in range(0, features, together)]
-
-
-def _strip_step(shape: tuple[int, ...]) -> tuple[int, int, int]:
-    """Strips that are long beside the lists they are merged into, without too many values at once."""
-    outer, features, inner = (max(1, size) for size in shape)
-    strip = max(SHORT_STRIP, LONG_STRIP // features)
-    along = min(inner, strip)
-    return min(outer, max(1, strip // along)), features, along
+def _of(buckets: Buckets, set_bits: Integers, feature_shape: tuple[int, ...]) -> FloatHistogram:
+    ends, bits = buckets.ends.reshape(feature_shape), buckets.bits.reshape(feature_shape)
+    return FloatHistogram(*buckets[:3], ends, bits, set_bits.reshape(*feature_shape, *BITS_SHAPE))

@@ -168,7 +168,7 @@ class Histogram:
         values = np.broadcast_to(self.values() if table is None else np.asarray(table), self.counts.shape).reshape(counts.shape)
         features, bins = np.nonzero((counts > 0) & np.isfinite(values))
         occurring = values[features, bins].astype(np.float64)
-        return from_entries(self.feature_shape, features, occurring, counts[features, bins], relative_error=0.0)
+        return from_entries(self.feature_shape, features, occurring, counts[features, bins])
 
 
 def bin_count(dtype: np.dtype[Any]) -> int | None:

@@ -1,191 +1,223 @@
-"""Compiled sweeps over buckets of float64 bit patterns: made of sorted values, merged, and made coarser.
+"""Compiled sweeps over lists of buckets of float64 bit patterns: merged, and made coarser.
 
 A *key* is a finite number's pattern with the magnitude bits of negative ones flipped, as an int64 that orders as the
-numbers do; both zeros have key 0. At a level of `bits`, numbers share a bucket that have the sign and the first
-`bits + 1` significant bits in common, subnormal ones too; its key is that of the number nearest to zero. Lists of
-buckets (keys ascending, counts, and the level that the keys are cut to) lie one after the other, one for every feature.
+numbers do; both zeros have key 0. A *bucket* is one key, of size 0, or the 2^size keys from a multiple of 2^size on.
+Lists of disjoint buckets (keys ascending, sizes, counts) lie one after the other, one for every feature.
 
-Not here: who calls them (`float_histogram.py`).
+At a level of `bits`, two keys are apart that differ in the sign or in the first `bits + 1` significant bits, those of
+subnormal numbers too. Seen as a binary tree in which a key's bits, highest first, are the turns, two keys part at a *fork*;
+they are apart as well where fewer than so many forks, of any keys of the list, lie above that.
+
+Not here: who calls them (`float_histogram.py`), and buckets made of values (`kernel_strips.py`).
 """
 
 from __future__ import annotations
 
-from typing import Any
+from math import ldexp
+from typing import Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.statistics.kernels import INFINITY, MAGNITUDE, SMALLEST, Integers, compiled
+from pipeline.statistics.kernels import SMALLEST, Integers, compiled
+
+Sizes: TypeAlias = NDArray[np.uint8]
+Masks: TypeAlias = NDArray[np.uint64]
+Column: TypeAlias = tuple[Integers, Sizes, Integers]
+Scratch: TypeAlias = tuple[Integers, Masks, NDArray[np.bool_]]
+Buckets: TypeAlias = Any
 
 FULL_BITS = np.int64(52)
 LEAST_BITS = np.int64(7)
 IMPLICIT = np.int64(1 << 52)
-
-SINGLE_MAGNITUDE = np.int64(2**31 - 1)
-SINGLE_INFINITY = np.int64(0xFF << 23)
-SINGLE_IMPLICIT = np.int64(1 << 23)
-SINGLE_SHIFT = np.int64(29)
-SINGLE_BIAS = np.int64(896 << 52)
-SINGLE_LEAST = np.int64(874)
+UNIT_EXPONENT = np.int64(1075)
 
 
 @compiled
-def highest_bit(magnitude: Any) -> Any:
-    """The position of the highest bit that is set."""
-    position = np.int64(0)
-    for step in (32, 16, 8, 4, 2, 1):
-        if magnitude >> step:
-            magnitude >>= step
-            position += step
-    return position
+def bit_length(pattern: Any) -> Any:
+    """How many bits there are up to the highest that is set; the compiler makes one instruction of it, as of `ones`."""
+    bits, count = np.uint64(pattern), np.uint64(0)
+    while bits:
+        bits >>= np.uint64(1)
+        count += np.uint64(1)
+    return count
 
 
 @compiled
-def dropped_bits(magnitude: Any, bits: Any) -> Any:
-    """How many of the last bits of a magnitude do not tell its bucket."""
-    if magnitude >= IMPLICIT:
-        return FULL_BITS - bits
-    return max(np.int64(0), highest_bit(magnitude) - bits)
+def top_bit(pattern: Any) -> Any:
+    """The highest bit that is set, of a pattern that is not 0."""
+    return np.uint64(1) << (bit_length(pattern) - np.uint64(1))
 
 
 @compiled
-def bucket_of(key: Any, bits: Any) -> Any:
-    """The key of the bucket that the number of `key` falls into."""
-    sign = key >> 63
-    shift = dropped_bits(key ^ sign, bits)
-    return ((key ^ sign) >> shift << shift) ^ sign
+def ones(pattern: Any) -> Any:
+    """How many bits are set."""
+    bits, count = np.uint64(pattern), np.int64(0)
+    while bits:
+        bits &= bits - np.uint64(1)
+        count += 1
+    return count
 
 
 @compiled
-def widened(magnitude: Any) -> Any:
-    """The magnitude bits as float64 has them of a finite float32's magnitude bits."""
-    if magnitude >= SINGLE_IMPLICIT:
-        return (magnitude << SINGLE_SHIFT) + SINGLE_BIAS
-    if magnitude == 0:
-        return magnitude
-    top = highest_bit(magnitude)
-    return ((SINGLE_LEAST + top) << 52) + ((magnitude ^ (np.int64(1) << top)) << (52 - top))
+def merge_lists(one: Buckets, other: Buckets, limit: Any, forks: Any, merged: Buckets) -> Any:
+    """Merge lists of buckets, each (keys, sizes, counts, ends, bits), feature by feature, and join what is not apart.
 
-
-@compiled
-def count_runs(patterns: NDArray[Any], bits: Integers, keys: Integers, counts: Integers, ends: Integers) -> np.int64:
-    """Buckets of the finite ones among sorted float64 or float32 values (features, strip), given as their bit patterns.
-
-    Fills `keys`, `counts` (each as long as there are values) and `ends`; returns how many buckets there are.
+    The level of a merged list is the finest one that both have and at which no more than `limit` are apart, but never
+    coarser than LEAST_BITS. Fills `merged`; returns how many buckets there are.
     """
-    single = patterns.itemsize == 4
-    magnitude_bits = SINGLE_MAGNITUDE if single else MAGNITUDE
-    infinity = SINGLE_INFINITY if single else INFINITY
-    end = np.int64(0)
-    for feature in range(patterns.shape[0]):
-        last, level, wide = SMALLEST, bits[feature], FULL_BITS - bits[feature]
-        for at in range(patterns.shape[1]):
-            pattern = np.int64(patterns[feature, at])
-            magnitude = pattern & magnitude_bits
-            if magnitude >= infinity:
-                continue
-            if single:
-                magnitude = widened(magnitude)
-            sign = pattern >> 63 if magnitude else np.int64(0)
-            shift = wide if magnitude >= IMPLICIT else dropped_bits(magnitude, level)
-            key = (magnitude >> shift << shift) ^ sign
-            if key == last:
-                counts[end - 1] += 1
-            else:
-                keys[end], counts[end] = key, 1
-                last = key
-                end += 1
-        ends[feature] = end
-    return end
-
-
-@compiled
-def merge_lists(
-    one: tuple[Integers, Integers, Integers, Integers],
-    other: tuple[Integers, Integers, Integers, Integers],
-    limit: Any,
-    merged: tuple[Integers, Integers, Integers, Integers],
-) -> np.int64:
-    """Merge lists of buckets, each (keys, counts, ends, bits), feature by feature, and leave at most `limit` of each.
-
-    The level of a merged list is the finest one that both have and at which it is not too long, but never coarser than
-    LEAST_BITS. Fills `merged`; returns how many buckets there are.
-    """
-    keys, counts, ends, bits = merged
+    own_ends, other_ends, ends, levels = one[3], other[3], merged[3], merged[4]
+    begin, room = np.int64(0), np.int64(0)
+    for feature in range(len(ends)):
+        end = own_ends[feature] + other_ends[feature]
+        begin, room = end, max(room, end - begin)
+    both = np.empty(room, np.int64), np.empty(room, np.uint8), np.empty(room, np.int64)
+    scratch = np.empty(room, np.int64), np.empty(room, np.uint64), np.empty(room, np.bool_)
+    into = merged[:3]
     begin, other_begin, end = np.int64(0), np.int64(0), np.int64(0)
-    room = np.int64(0)
-    for feature in range(ends.shape[0]):
-        room = max(room, one[2][feature] - begin + other[2][feature] - other_begin)
-        begin, other_begin = one[2][feature], other[2][feature]
-    both, many, differing = np.empty(room, np.int64), np.empty(room, np.int64), np.empty(room, np.int64)
-    begin, other_begin = np.int64(0), np.int64(0)
-    for feature in range(ends.shape[0]):
-        before = level = min(one[3][feature], other[3][feature])
-        length = merge_list(
-            one[0][begin : one[2][feature]],
-            one[1][begin : one[2][feature]],
-            other[0][other_begin : other[2][feature]],
-            other[1][other_begin : other[2][feature]],
-            level if level < max(one[3][feature], other[3][feature]) else FULL_BITS,
-            both,
-            many,
-        )
-        begin, other_begin = one[2][feature], other[2][feature]
-        if length > limit:
-            level = finest_level(both[:length], level, limit, differing)
-        if level < before:
-            end = append_list(both[:length], many, level, keys, counts, end)
-        else:
-            keys[end : end + length], counts[end : end + length] = both[:length], many[:length]
-            end += length
-        ends[feature], bits[feature] = end, level
+    for feature in range(len(ends)):
+        length = interleave(part(one, begin, own_ends[feature]), part(other, other_begin, other_ends[feature]), both)
+        level = min(one[4][feature], other[4][feature])
+        end, level = settle(part(both, 0, length), level, limit, forks, scratch, into, end)
+        ends[feature], levels[feature] = end, level
+        begin, other_begin = own_ends[feature], other_ends[feature]
     return end
 
 
 @compiled
-def merge_list(
-    keys: Integers, counts: Integers, other_keys: Integers, other_counts: Integers, bits: Any, both: Integers, many: Integers
-) -> np.int64:
-    """Merge two ascending lists into `both` and `many`, keys cut to `bits`; returns how long the list is."""
-    length, at, other_at = np.int64(0), 0, 0
+def part(lists: Any, begin: Any, end: Any) -> Column:
+    """The keys, sizes and counts of one feature."""
+    return lists[0][begin:end], lists[1][begin:end], lists[2][begin:end]
+
+
+@compiled
+def interleave(one: Column, other: Column, both: Column) -> Any:
+    """Put two lists of one feature into `both`, a bucket that lies in another one into that; returns how many there are."""
+    own_keys, own_sizes, own_counts = one
+    other_keys, other_sizes, other_counts = other
+    length, at, other_at = np.int64(0), np.int64(0), np.int64(0)
     last = SMALLEST
-    while at < len(keys) or other_at < len(other_keys):
-        if other_at == len(other_keys) or (at < len(keys) and keys[at] <= other_keys[other_at]):
-            key, count = keys[at], counts[at]
+    while at < len(own_keys) and other_at < len(other_keys):
+        key, size, count = own_keys[at], own_sizes[at], own_counts[at]
+        other_key, other_size = other_keys[other_at], other_sizes[other_at]
+        same = key == other_key and size == other_size
+        if same or key < other_key or (key == other_key and size > other_size):
             at += 1
+            if same:
+                count += other_counts[other_at]
+                other_at += 1
         else:
-            key, count = other_keys[other_at], other_counts[other_at]
+            key, size, count = other_key, other_size, other_counts[other_at]
             other_at += 1
-        if bits < FULL_BITS:
-            key = bucket_of(key, bits)
-        if key == last:
-            many[length - 1] += count
-        else:
-            both[length], many[length] = key, count
-            last = key
-            length += 1
+        length, last = put(key, size, count, both, length, last)
+    for rest in range(at, len(own_keys)):
+        length, last = put(own_keys[rest], own_sizes[rest], own_counts[rest], both, length, last)
+    for rest in range(other_at, len(other_keys)):
+        length, last = put(other_keys[rest], other_sizes[rest], other_counts[rest], both, length, last)
     return length
 
 
 @compiled
-def finest_level(keys: Integers, bits: Any, limit: Any, differing: Integers) -> Any:
-    """The finest level, from LEAST_BITS to `bits`, at which distinct ascending keys are in at most `limit` buckets."""
-    for at in range(1, len(keys)):  # the bits that two neighbours differ in, with a significand's first bit at 52
+def put(key: Any, size: Any, count: Any, into: Column, length: Any, last: Any) -> tuple[Any, Any]:
+    """Put a bucket behind others, or into the last of them, which ends at `last`; returns how many there are, and their end."""
+    keys, sizes, counts = into
+    if key <= last:
+        counts[length - 1] += count
+        return length, last
+    keys[length], sizes[length], counts[length] = key, size, count
+    return length + 1, end_of(key, size)
+
+
+@compiled
+def end_of(key: Any, size: Any) -> Any:
+    """The last key of a bucket."""
+    return key + ((np.int64(1) << np.int64(size)) - 1)
+
+
+@compiled
+def settle(items: Column, bits: Any, limit: Any, forks: Any, scratch: Scratch, into: Column, end: Any) -> tuple[Any, Any]:
+    """Put the ascending disjoint buckets of a feature behind the first `end` of others, those joined that are not apart.
+
+    Returns where they end and their level, which is `bits` or coarser.
+    """
+    keys = items[0]
+    differing, masks, apart = scratch
+    length = len(keys)
+    apart[:length] = True
+    if length > limit or bits < FULL_BITS:
+        differ(keys, differing)
+        bits = finest_level(differing[:length], bits, limit)
+        if parted(differing[:length], bits) < length:
+            fork_masks(keys, masks)
+            find_apart(keys, masks, forks, apart)
+            shift = FULL_BITS - bits
+            for at in range(1, length):
+                apart[at] |= differing[at] >> shift != 0
+    return join(items, apart, into, end), bits
+
+
+@compiled
+def join(items: Column, apart: NDArray[np.bool_], into: Column, end: Any) -> Any:
+    """Put buckets behind the first `end` of others, in one those that are not apart; returns where they end."""
+    keys, sizes, counts = items
+    into_keys, into_sizes, into_counts = into
+    for at in range(len(keys)):
+        if at == 0 or apart[at]:
+            into_keys[end], into_sizes[end], into_counts[end] = keys[at], sizes[at], counts[at]
+            end += 1
+        else:
+            size = np.int64(bit_length(into_keys[end - 1] ^ end_of(keys[at], sizes[at])))
+            into_keys[end - 1], into_sizes[end - 1] = keys[at] >> size << size, size
+            into_counts[end - 1] += counts[at]
+    return end
+
+
+@compiled
+def find_apart(keys: Integers, masks: Masks, forks: Any, apart: NDArray[np.bool_]) -> None:
+    """Fill `apart` with whether a key and the one before it part where fewer than `forks` forks lie above."""
+    for at in range(1, len(keys)):
+        apart[at] = ones(masks[at] & -top_bit(keys[at] ^ keys[at - 1])) <= forks
+
+
+@compiled
+def fork_masks(keys: Integers, masks: Masks) -> None:
+    """Fill `masks` with the bits of each key at which other keys went the other way: the forks above it."""
+    mask = np.uint64(0)
+    masks[0] = mask
+    for at in range(1, len(keys)):
+        fork = top_bit(keys[at] ^ keys[at - 1])
+        mask = (mask & -fork) | fork
+        masks[at] = mask
+    mask = np.uint64(0)
+    for step in range(1, len(keys)):
+        at = len(keys) - 1 - step
+        fork = top_bit(keys[at] ^ keys[at + 1])
+        mask = (mask & -fork) | fork
+        masks[at] |= mask
+
+
+@compiled
+def differ(keys: Integers, differing: Integers) -> None:
+    """Fill `differing` with the bits in which neighbours differ, the first bit of their significands at 52; or the sign bit."""
+    for at in range(1, len(keys)):
         differing[at] = keys[at] ^ keys[at - 1]
         magnitude = keys[at] ^ (keys[at] >> 63)
         before = keys[at - 1] ^ (keys[at - 1] >> 63)
         if min(magnitude, before) < IMPLICIT and differing[at] >= 0:
-            top, top_before = highest_bit(magnitude), highest_bit(before)
-            alike = min(magnitude, before) > 0 and max(magnitude, before) < IMPLICIT and top == top_before
-            differing[at] = differing[at] << (52 - top) if alike else SMALLEST
-    low, high = LEAST_BITS, bits
+            top, top_before = np.int64(bit_length(magnitude)), np.int64(bit_length(before))
+            alike = top > 0 and top <= FULL_BITS and top == top_before
+            differing[at] = differing[at] << (FULL_BITS + 1 - top) if alike else SMALLEST
+
+
+@compiled
+def finest_level(differing: Integers, bits: Any, limit: Any) -> Any:
+    """The finest level, from LEAST_BITS to `bits`, at which at most `limit` neighbours are apart."""
+    if parted(differing, bits) <= limit:
+        return bits
+    low, high = LEAST_BITS, bits - 1
     while low < high:
         middle = (low + high + 1) // 2
-        shift = FULL_BITS - middle
-        occupied = np.int64(1)
-        for at in range(1, len(keys)):
-            occupied += differing[at] >> shift != 0
-        if occupied <= limit:
+        if parted(differing, middle) <= limit:
             low = middle
         else:
             high = middle - 1
@@ -193,28 +225,27 @@ def finest_level(keys: Integers, bits: Any, limit: Any, differing: Integers) -> 
 
 
 @compiled
-def append_list(keys: Integers, counts: Integers, bits: Any, into: Integers, counts_into: Integers, end: Any) -> Any:
-    """Put a list, cut to `bits`, behind the first `end` buckets of others; returns where it ends."""
-    last = SMALLEST
-    for at in range(len(keys)):
-        key = bucket_of(keys[at], bits)
-        if key == last:
-            counts_into[end - 1] += counts[at]
-        else:
-            into[end], counts_into[end] = key, counts[at]
-            last = key
-            end += 1
-    return end
+def parted(differing: Integers, bits: Any) -> Any:
+    """How many are apart at a level."""
+    shift, count = FULL_BITS - bits, np.int64(1)
+    for at in range(1, len(differing)):
+        count += differing[at] >> shift != 0
+    return count
 
 
 @compiled
-def middles(keys: Integers, ends: Integers, bits: Integers, patterns: Integers) -> None:
-    """The float64 bit patterns of the middles of buckets; of the number itself where a bucket holds but one."""
-    begin = np.int64(0)
-    for feature in range(ends.shape[0]):
-        for at in range(begin, ends[feature]):
-            sign = keys[at] >> 63
-            magnitude = keys[at] ^ sign
-            shift = dropped_bits(magnitude, bits[feature])
-            patterns[at] = (magnitude + (np.int64(1) << shift >> 1)) | (sign & SMALLEST)
-        begin = ends[feature]
+def find_middles(
+    keys: Integers, sizes: Sizes, patterns: Integers, radius: NDArray[np.float64], even: NDArray[np.bool_]
+) -> None:
+    """What is in the middle of each bucket, as a float64 bit pattern, and how far the bucket extends from there.
+
+    `even` becomes whether it is for more than one number, and narrower than buckets of the coarsest level.
+    """
+    for at in range(len(keys)):
+        size, sign = np.int64(sizes[at]), keys[at] >> 63
+        half = np.int64(1) << size >> 1
+        magnitude = (keys[at] + half - (half > 0) * (sign & 1)) ^ sign
+        patterns[at] = magnitude | (sign & SMALLEST)
+        radius[at] = ldexp(float(half), max(magnitude >> 52, 1) - UNIT_EXPONENT)
+        top = min(np.int64(bit_length(magnitude)), FULL_BITS + 1)
+        even[at] = 0 < size < top - 1 - LEAST_BITS

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from pipeline.block import Block
 from pipeline.statistics.describe import Counts, Statistics
-from pipeline.statistics.distribution import Distribution, from_entries
+from pipeline.statistics.distribution import Distribution, Frequencies, from_entries
 from pipeline.statistics.exact import PowerSums
 from pipeline.statistics.float_histogram import FloatHistogram
 from pipeline.statistics.histogram import Histogram
@@ -95,12 +95,14 @@ class Weighted:
         return _together(each)
 
     def distribution(self) -> Distribution:
-        """The weighted distribution, of histograms of floats, at the level that they have when they are merged."""
-        coarsest = self.merged
-        if not isinstance(coarsest, FloatHistogram):
-            raise TypeError(f"no weighted distribution of {type(coarsest).__name__}")
-        level = FloatHistogram(coarsest.keys[:0], coarsest.counts[:0], np.zeros_like(coarsest.ends), coarsest.bits)
-        return _mixed({weight: part.merge(level).distribution() for weight, part in self.parts.items()})
+        """The weighted distribution, of histograms of floats, in the buckets that they have when they are merged."""
+        merged = self.merged
+        if not isinstance(merged, FloatHistogram):
+            raise TypeError(f"no weighted distribution of {type(merged).__name__}")
+        counts = _weighed({weight: merged.counts_of(part) for weight, part in self.parts.items()})
+        kind = counts[0].dtype.type
+        set_bits = [part.set_bits * kind(weight) for weight, part in self.parts.items()]
+        return merged.distribution(np.sum(counts, axis=0), np.sum(set_bits, axis=0))
 
 
 def _together(each: Mapping[float, Statistics]) -> Statistics:
@@ -128,13 +130,17 @@ def _together(each: Mapping[float, Statistics]) -> Statistics:
 
 
 def _mixed(each: Mapping[float, Distribution]) -> Distribution:
-    """The distribution of all observations from those of the observations of each weight, whose values are of one grid."""
+    """The distribution of all observations from exact ones of the observations of each weight."""
     some = list(each.values())
-    weighed = sum(int(weight) * int(one.counts.sum()) for weight, one in each.items())
-    whole = all(weight.is_integer() for weight in each) and weighed <= WHOLE_AT_MOST
-    kind = np.int64 if whole else np.float64
-    counts = [one.counts.astype(kind) * kind(weight) for weight, one in each.items()]
+    counts = _weighed({weight: one.counts for weight, one in each.items()})
     features = np.concatenate([np.repeat(np.arange(len(one.ends)), np.diff(one.ends, prepend=0)) for one in some])
     values = np.concatenate([one.values for one in some])
-    error = max(one.relative_error for one in some)
-    return from_entries(some[0].feature_shape, features, values, np.concatenate(counts), error)
+    return from_entries(some[0].feature_shape, features, values, np.concatenate(counts))
+
+
+def _weighed(each: Mapping[float, Frequencies]) -> list[NDArray[Any]]:
+    """How much the counts of each weight weigh: int64 where the weights are whole and not too many, else float64."""
+    weighed = sum(int(weight) * int(counts.sum()) for weight, counts in each.items())
+    whole = all(weight.is_integer() for weight in each) and weighed <= WHOLE_AT_MOST
+    kind = np.int64 if whole else np.float64
+    return [counts.astype(kind) * kind(weight) for weight, counts in each.items()]

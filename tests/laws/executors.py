@@ -27,9 +27,7 @@ class ShuffledExecutor:
         groups: Sequence[Sequence[Block]],
         advance: Advance,
     ) -> list[Result]:
-        return [
-            self._merged(merge, [_done(task, blocks[index]) for index in self._order(len(blocks))]) for blocks in groups
-        ]
+        return [self._merged(merge, [_done(task, blocks[index]) for index in self._order(len(blocks))]) for blocks in groups]
 
     def _order(self, count: int) -> list[int]:
         return [int(index) for index in self.generator.permutation(count)]

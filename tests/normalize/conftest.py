@@ -12,7 +12,7 @@ import pytest
 from pipeline.normalize import FittedChain, FittedStep, Input, bind_chain, default_output_dtype, parse_chain, run_steps
 from pipeline.statistics.covariance import CovarianceSums
 from pipeline.statistics.describe import Statistics
-from pipeline.statistics.distribution import Distribution
+from pipeline.statistics.distribution import Distribution, from_entries
 from pipeline.statistics.moments import Moments
 
 
@@ -31,7 +31,7 @@ def exact_distribution(values, axes) -> Distribution:
     lists = [np.unique(each[np.isfinite(each)], return_counts=True) for each in moved.reshape(prod(shape), -1)]
     found, counts = (np.concatenate(parts) for parts in zip(*lists, strict=True))
     ends = np.cumsum([len(each) for each, _ in lists])
-    return Distribution(shape, found + 0.0, counts.astype(np.int64), ends.astype(np.int64), 0.0)
+    return Distribution(shape, found + 0.0, counts.astype(np.int64), ends.astype(np.int64))
 
 
 def _chain(entries, values, dims=("sample", "feature"), output_dtype=None, nan_policy="skip") -> FittedChain:
@@ -87,9 +87,12 @@ def rounded_statistics() -> Callable[..., Statistics]:
     """`rounded_statistics(values)`: statistics per column with a distribution whose values are rounded to 8 binary digits."""
 
     def make(values) -> Statistics:
-        mantissa, exponent = np.frexp(values)
+        exact = exact_distribution(values, (1,))
+        mantissa, exponent = np.frexp(exact.values)
         rounded = np.ldexp(np.rint(mantissa * 2**8), exponent - 8)
-        distribution = replace(exact_distribution(rounded, (1,)), relative_error=2.0**-8)
+        radius = np.where(rounded == exact.values, 0.0, np.abs(rounded) * 2.0**-8)
+        features = np.repeat(np.arange(len(exact.ends)), np.diff(exact.ends, prepend=0))
+        distribution = from_entries(exact.feature_shape, features, rounded, exact.counts, radius)
         return replace(_statistics(values, ("sample", "feature"), ("feature",)), distribution=distribution)
 
     return make
