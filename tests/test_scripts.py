@@ -13,7 +13,7 @@ import pytest
 import zarr
 
 SCRIPTS = Path(__file__).resolve().parent.parent / "scripts"
-ENTRY_POINTS = ("bench", "demo", "lock", "mnist-to-zarr", "run-local", "test")
+ENTRY_POINTS = ("bench", "demo", "lock", "mnist-to-zarr", "run-local", "simulate-scale", "test")
 
 pytestmark = pytest.mark.skipif(shutil.which("bash") is None, reason="the scripts need bash")
 
