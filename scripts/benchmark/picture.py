@@ -40,7 +40,8 @@ def draw(report: Report, path: Path) -> str:
     panel_inches = 0.9 + ROW_INCHES * tallest
     targets_inches = 1.2 + ROW_INCHES * len(judged)
     figure = Figure(figsize=(columns * COLUMN_INCHES, rows * panel_inches + targets_inches), layout="constrained")
-    upper, lower = figure.subfigures(2, 1, height_ratios=[max(1, rows) * panel_inches, targets_inches])
+    parts: Any = figure.subfigures(2, 1, height_ratios=[max(1, rows) * panel_inches, targets_inches])
+    upper, lower = parts
     for number, (subject, kind, series) in enumerate(panels, 1):
         _draw_seconds(upper.add_subplot(rows, columns, number), f"{subject}: {kind}", series)
     _draw_targets(lower.add_subplot(), judged)
