@@ -5,10 +5,10 @@ Not here: which blocks are read (`block.py`), and what the array is (`zarr_sourc
 
 from __future__ import annotations
 
+import json
 import os
 from dataclasses import dataclass
 from functools import cached_property
-from threading import Lock
 from typing import Any, Literal, TypeAlias
 
 import numpy as np
@@ -16,7 +16,8 @@ import zarr
 from numpy.typing import NDArray
 from zarr.abc.store import Store
 from zarr.storage import LocalStore, StorePath
-from zarrs.pipeline import UnsupportedMetadataError
+from zarrs import ZarrsCodecPipeline
+from zarrs._internal import CodecPipelineImpl
 
 from pipeline.block import Block, is_aligned, overlapping
 from pipeline.errors import ChunkError
@@ -30,15 +31,7 @@ FILL_REMEDY = (
 )
 CORRUPT_REMEDY = "restore the chunk from a copy of the store, or write it anew"
 
-# One thread for a block: the tasks of an executor are what runs side by side.
-COMPILED_CODECS = {
-    "codec_pipeline.path": "zarrs.ZarrsCodecPipeline",
-    "codec_pipeline.strict": True,
-    "codec_pipeline.chunk_concurrent_maximum": 1,
-    "threading.max_workers": 1,
-}
 COMPILED_KINDS = "biuf"
-_CONFIGURING = Lock()
 
 
 @dataclass(frozen=True)
@@ -129,17 +122,24 @@ def compiled_array(array: ZarrArray, store: Store, config: Any = None) -> ZarrAr
 
     It fills in what is missing, and replaces an object in place.
     """
-    if type(store) is not LocalStore or array.dtype.kind not in COMPILED_KINDS or not array.dtype.isnative:
+    metadata: Any = array.metadata
+    known = type(store) is LocalStore and array.dtype.kind in COMPILED_KINDS and array.dtype.isnative
+    if not known or getattr(metadata, "order", "C") != "C":  # Zarr gives it room in the order of the chunks, and it wants C
         return None
     try:
-        # Zarr looks at its configuration when an array is made; two threads at once would restore each other's.
-        with _CONFIGURING, zarr.config.set(COMPILED_CODECS):
-            return _array_through(array, store, config)
-    except UnsupportedMetadataError:
+        # One thread for a block: the tasks of an executor are what runs side by side.
+        codecs = CodecPipelineImpl(
+            json.dumps(metadata.to_dict()), store, validate_checksums=True, chunk_concurrent_maximum=1, num_threads=1
+        )
+    except TypeError:
         return None
+    through: Any = zarr.AsyncArray(metadata, StorePath(store, array.path), config)
+    # Zarr would choose codecs by a configuration that every thread of the process shares.
+    object.__setattr__(through, "codec_pipeline", ZarrsCodecPipeline(metadata, store, codecs, python_impl=None))
+    return zarr.Array(through)
 
 
-def _array_through(array: ZarrArray, store: Store, config: Any = None) -> ZarrArray:
-    """`array`, its chunks fetched and stored through `store`."""
+def _array_through(array: ZarrArray, store: Store) -> ZarrArray:
+    """`array`, its chunks fetched through `store`."""
     metadata: Any = array.metadata
-    return zarr.Array(zarr.AsyncArray(metadata, StorePath(store, array.path), config))
+    return zarr.Array(zarr.AsyncArray(metadata, StorePath(store, array.path)))

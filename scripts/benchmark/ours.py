@@ -17,7 +17,6 @@ from pipeline.config import ApplyConfig, Config, parse_config
 from pipeline.plan import Plan
 from pipeline.progress import SilentReporter
 from pipeline.run import apply_manifest, fit_config, plan_config, run_config
-from pipeline.source.reader import COMPILED_CODECS
 
 
 def chain(kind: str, per: tuple[str, ...]) -> list[Any]:
@@ -82,7 +81,7 @@ def _predict(task: Task, clock: Clock) -> None:
     phases = planned(task).phases
     wanted = {"fit": phases[:-1], "quantiles": phases[:-1], "apply": phases[-1:]}.get(task.kind, phases)
     clock.extra["predicted_bytes"] = max(phase.peak_bytes_per_worker for phase in wanted)
-    clock.said["codec_pipeline"] = str(COMPILED_CODECS["codec_pipeline.path"])
+    clock.said["codec_pipeline"] = "zarrs.ZarrsCodecPipeline"
 
 
 def found(manifest: Manifest) -> dict[str, Any]:

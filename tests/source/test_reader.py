@@ -58,6 +58,11 @@ def test_what_compiled_code_does_not_know_is_read_by_zarr(tmp_path: Path) -> Non
         reader = _reader(path)
         assert reader.compiled is None
         np.testing.assert_array_equal(reader.read(Block((0, 0, 0), SHAPE)), numbered())
+    by_columns = tmp_path / "columns.zarr"
+    array = zarr.create_array(by_columns, name="images", shape=SHAPE, chunks=(3, 2, 4), dtype="f4", zarr_format=2, order="F")
+    array[...] = numbered()
+    for block in (Block((0, 0, 0), SHAPE), Block((1, 1, 1), (6, 4, 5))):
+        np.testing.assert_array_equal(_reader(by_columns).read(block), numbered()[block.slices])
     store = MemoryStore()
     array = zarr.create_array(store, shape=SHAPE, chunks=SHAPE, dtype="f4")
     array[...] = numbered()
