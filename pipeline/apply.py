@@ -16,6 +16,7 @@ from pipeline.executor import Advance, Executor
 from pipeline.gather import Gather, Grouped, join_groups, merge_groups, with_everything
 from pipeline.normalize.chain import FittedChain
 from pipeline.normalize.grouped import GroupedChain
+from pipeline.room import Room
 from pipeline.sink.sink import Sink
 from pipeline.source.source import Source
 
@@ -39,11 +40,11 @@ class Write:
     sink: Sink
     gather: Gather | None = None
 
-    def __call__(self, block: Block, values: NDArray[Any]) -> Grouped | None:
+    def __call__(self, block: Block, values: NDArray[Any], room: Room) -> Grouped | None:
         part = dict(zip(self.source.dims, block.slices, strict=True))
-        normalized = self.chain.select(part)(values, self.source.dims)
+        normalized = self.chain.select(part)(values, self.source.dims, room)
         self.sink.write(self._written(block), normalized)
-        return self.gather(block, values) if self.gather else None
+        return self.gather(block, values, room) if self.gather else None
 
     def _written(self, block: Block) -> Block:
         """The block of the output: along a dim of which the output has a part, or nothing, `block` holds everything."""

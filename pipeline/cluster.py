@@ -29,7 +29,17 @@ from threadpoolctl import threadpool_limits
 from pipeline.block import Block, Tiling
 from pipeline.config import AddressClusterConfig, ClusterConfig, LocalClusterConfig
 from pipeline.errors import ClusterError
-from pipeline.executor import MERGE_FAN_IN, Advance, BlockTask, Executor, blocks_per_task, read_to_hold, run_blocks
+from pipeline.executor import (
+    MERGE_FAN_IN,
+    Advance,
+    BlockTask,
+    Executor,
+    blocks_per_task,
+    decoded_bytes,
+    read_to_hold,
+    run_blocks,
+)
+from pipeline.room import Room
 from pipeline.source.held import HeldSource, assemble
 from pipeline.source.lazy import LazySource
 from pipeline.source.source import Source
@@ -119,7 +129,8 @@ class DaskExecutor:
         pieces: list[Any] = []
         threads = sum(self.client.nthreads().values())
         single = isinstance(source, LazySource | HeldSource)
-        step = 1 if single else blocks_per_task(sum(map(len, work.groups)), threads)
+        block_bytes = decoded_bytes(work.groups[0][0], source.dtype)
+        step = 1 if single else blocks_per_task(sum(map(len, work.groups)), block_bytes, threads)
         roots = []
         for group, blocks in enumerate(work.groups):
             leaves = []
@@ -264,7 +275,7 @@ def _run_blocks(work: _Work, group: int, first: int, stop: int) -> Any:
 def _run_piece(work: _Work, group: int, index: int, values: Any) -> Any:
     """The result of a block of a Dask array, whose values are those of a task of its own."""
     progress = _Progress(work.run)
-    result = work.task(work.groups[group][index], values)
+    result = work.task(work.groups[group][index], values, Room())
     progress.add(values.nbytes)
     progress.tell()
     return result

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.block import Block, tile
+from pipeline.room import Room
 from pipeline.source.held import HeldSource
 from pipeline.source.source import Source
 
@@ -22,6 +23,7 @@ Advance = Callable[[int], None]
 
 MERGE_FAN_IN = 8
 BLOCK_TASKS = 4096
+TASK_BYTES = 32 * 2**20
 BLOCK_TASKS_PER_THREAD = 16
 
 
@@ -31,8 +33,11 @@ class BlockTask(Protocol[Result_co]):
     @property
     def source(self) -> Source: ...
 
-    def __call__(self, block: Block, values: NDArray[Any]) -> Result_co:
-        """The result for `block`, whose values have been read."""
+    def __call__(self, block: Block, values: NDArray[Any], room: Room) -> Result_co:
+        """The result for `block`, whose values have been read; `room` is for what is needed until the next block.
+
+        Nothing of the result may lie in `room` or in `values`.
+        """
         ...
 
 
@@ -94,30 +99,35 @@ class SerialExecutor:
         return HeldSource(source, step, held)
 
 
-def blocks_per_task(blocks: int, threads: int) -> int:
-    """How many of so many blocks a task on a cluster of `threads` threads takes, one after another.
+def blocks_per_task(blocks: int, block_bytes: int, threads: int) -> int:
+    """How many of so many blocks of about `block_bytes` a task on a cluster of `threads` threads takes, one after another.
 
-    One, until the tasks would be so many that they are work themselves: a scheduler takes about a millisecond and some
-    kilobytes for each. From there on the number of tasks is bounded, with enough of them for every thread.
+    As many as make some work, since a scheduler takes about a millisecond and some kilobytes for each task, as long as every
+    thread has enough tasks; and so many that there are never more than some thousand tasks, or than all threads need.
 
     Examples
     --------
-    >>> blocks_per_task(4096, threads=2), blocks_per_task(1_000_000, threads=2), blocks_per_task(1_000_000, threads=1000)
-    (1, 245, 63)
+    >>> blocks_per_task(200, 8 * 2**20, threads=2), blocks_per_task(200, 128 * 2**20, threads=2)
+    (4, 1)
+    >>> blocks_per_task(1_000_000, 2**27, threads=2), blocks_per_task(1_000_000, 2**27, threads=1000)
+    (245, 63)
     """
-    return max(1, -(-blocks // max(BLOCK_TASKS, BLOCK_TASKS_PER_THREAD * threads)))
+    enough = BLOCK_TASKS_PER_THREAD * threads
+    worth_a_task = min(TASK_BYTES // max(1, block_bytes), -(-blocks // max(1, enough)))
+    return max(1, worth_a_task, -(-blocks // max(BLOCK_TASKS, enough)))
 
 
 def run_blocks(
     task: BlockTask[Result], merge: Callable[[Sequence[Result]], Result], blocks: Iterable[Block], advance: Advance
 ) -> Result:
     """Read each of `blocks`, of which there is one at least, and run `task` on it; the merged result."""
-    results = (_run_block(task, block, advance) for block in blocks)
+    reading, working = Room(), Room()
+    results = (_run_block(task, block, advance, reading, working) for block in blocks)
     return reduce(lambda merged, result: merge([merged, result]), results)
 
 
-def _run_block(task: BlockTask[Result], block: Block, advance: Advance) -> Result:
-    result = task(block, task.source.read(block))
+def _run_block(task: BlockTask[Result], block: Block, advance: Advance, reading: Room, working: Room) -> Result:
+    result = task(block, task.source.read(block, reading), working)
     advance(decoded_bytes(block, task.source.dtype))
     return result
 

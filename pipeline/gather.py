@@ -19,6 +19,7 @@ from pipeline.executor import Advance, Executor
 from pipeline.normalize.chain import FittedChain
 from pipeline.normalize.grouped import Codes, GroupedChain, rows_by_code
 from pipeline.normalize.step import Indexer
+from pipeline.room import Room
 from pipeline.source.source import Source
 from pipeline.statistics import SUMMARIES
 from pipeline.statistics.summary import Summary
@@ -81,7 +82,7 @@ class Gather:
         left = self.prefix.output_sizes({**dict.fromkeys(self.source.dims, 0), **stops})
         return Block(tuple(starts.get(dim, 0) for dim in self.per), tuple(left[dim] for dim in self.per))
 
-    def __call__(self, block: Block, values: NDArray[Any]) -> Grouped:
+    def __call__(self, block: Block, values: NDArray[Any], room: Room) -> Grouped:
         axis = self.source.dims.index(self.source.sample_dim)
         codes = np.zeros(values.shape[axis], np.int32) if self.codes is None else self.codes[block.slices[axis]]
         counted = codes != NOT_COUNTED
@@ -94,8 +95,8 @@ class Gather:
             return {}
         found: dict[int, Summaries] = {}
         if self.overall is not None:
-            found[EVERYTHING] = self._summarized(self.overall.select(part)(values), weights)
-        prefixed = self.prefix.select(part)(values) if self.prefix.steps else values
+            found[EVERYTHING] = self._summarized(self.overall.select(part)(values, room=room), weights)
+        prefixed = self.prefix.select(part)(values, room=room) if self.prefix.steps else values
         for code, rows in rows_by_code(codes):
             own = None if weights is None else weights[rows]
             found[code] = self._summarized(prefixed[(*self._before_samples, rows)], own)

@@ -217,4 +217,5 @@ def write_pass(task: Write, block_bytes: int, executor: Executor, reporter: Repo
 def pass_blocks(job: Job, each: Pass) -> Tiling:
     """The blocks that `each` reads: those with a selected sample."""
     whole = whole_axes(job.steps[: each.at], job.source, each)
-    return blocks_selected(fit_blocks(job.source, whole, job.block_bytes), job.source, job.selected)
+    blocks = fit_blocks(job.source, whole, job.block_bytes, each, job.group_count * job.weight_count)
+    return blocks_selected(blocks, job.source, job.selected)

@@ -36,6 +36,7 @@ DEVIATIONS = ("deviations",)
 DERIVING = 8
 QUANTILES = 12
 SAVING = 6
+BLOCK_TO_SUMMARIES = 8
 SMALL_BLOCK_BYTES = 4 * 2**20
 BLOCKS_AT_LEAST = 16
 PROCESS_BYTES = 400 * 2**20
@@ -310,11 +311,16 @@ def whole_axes(steps: Sequence[Step], source: Source, each: Pass | None = None) 
     return frozenset(axis for axis, dim in enumerate(source.dims) if dim in whole)
 
 
-def fit_blocks(source: Source, whole: frozenset[int], block_bytes: int) -> Tiling:
-    """The blocks of a fit pass: whole stored units, so that every chunk is read once."""
+def fit_blocks(source: Source, whole: frozenset[int], block_bytes: int, each: Pass, groups: int = 1) -> Tiling:
+    """The blocks of the fit pass `each`: whole stored units, so that every chunk is read once.
+
+    They are as small as the source likes, but so large that it takes longer to read one than to merge its summaries.
+    """
     if isinstance(source, LazySource | HeldSource):
         return source.blocks(whole)
-    return Tiling.regular(source.shape, read_step(source, whole, block_bytes))
+    worth_merging = BLOCK_TO_SUMMARIES * groups * summary_bytes(each, source)
+    suited = max(source.block_bytes or block_bytes, worth_merging)
+    return Tiling.regular(source.shape, read_step(source, whole, min(block_bytes, suited)))
 
 
 def read_step(source: Source, whole: frozenset[int], block_bytes: int) -> tuple[int, ...]:
@@ -346,7 +352,8 @@ def apply_step(
     itemsize = max(source.dtype.itemsize, output_dtype.itemsize)
     if math.prod(unit) * itemsize > block_bytes:
         unit = step_of_fewest_reads(source.shape, source.read_unit, write_unit, block_bytes // itemsize, whole)
-    return block_step(source.shape, unit, itemsize, _shared_out(source, itemsize, block_bytes), whole)
+    suited = min(block_bytes, source.block_bytes or block_bytes)
+    return block_step(source.shape, unit, itemsize, _shared_out(source, itemsize, suited), whole)
 
 
 def _shared_out(source: Source, itemsize: int, block_bytes: int) -> int:
@@ -393,7 +400,7 @@ def plan_fit(
         name="fit",
         block_shape=largest,
         blocks=len(blocks),
-        tasks=trees * _tasks(leaves, blocks_per_task(len(blocks), threads_per_worker)),
+        tasks=trees * _tasks(leaves, blocks_per_task(len(blocks), math.prod(largest) * itemsize, threads_per_worker)),
         bytes_read=blocks.size * itemsize,
         bytes_written=0,
         peak_bytes_per_worker=PROCESS_BYTES + peak,
@@ -435,7 +442,7 @@ def plan_apply(
         name="apply",
         block_shape=block_shape,
         blocks=blocks,
-        tasks=_tasks(blocks, blocks_per_task(blocks, threads_per_worker)),
+        tasks=_tasks(blocks, blocks_per_task(blocks, elements * source.dtype.itemsize, threads_per_worker)),
         bytes_read=_elements_read(source, block_shape) * source.dtype.itemsize,
         bytes_written=math.prod(source.shape if output is None else output.values()) * output_dtype.itemsize,
         peak_bytes_per_worker=PROCESS_BYTES + max(threads_per_worker * per_thread + parameters.total, saving),

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from pipeline.block import Block
 from pipeline.gather import Grouped, summarize
+from pipeline.room import Room
 
 DIMS = ("cell", "gene")
 
@@ -47,7 +48,11 @@ class GeneratedSource:
     def check(self) -> None:
         """Nothing is stored, so nothing can be missing."""
 
-    def read(self, block: Block) -> NDArray[Any]:
+    @property
+    def block_bytes(self) -> None:
+        """Nothing is decoded."""
+
+    def read(self, block: Block, room: Room | None = None) -> NDArray[Any]:
         return np.broadcast_to(np.float32(1), block.shape)
 
     def provenance(self) -> dict[str, Any]:
@@ -71,7 +76,7 @@ class StateTask:
     summaries: tuple[str, ...]
     rows: int
 
-    def __call__(self, block: Block, values: NDArray[Any]) -> Grouped:
+    def __call__(self, block: Block, values: NDArray[Any], room: Room) -> Grouped:
         return {0: _state(self.summaries, self.rows, self.source.shape[1])} if self.summaries else {}
 
 

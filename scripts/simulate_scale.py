@@ -26,6 +26,7 @@ from pipeline import executor
 from pipeline.block import Block, Tiling
 from pipeline.cluster import DaskExecutor
 from pipeline.gather import merge_groups
+from pipeline.room import Room
 
 STATES = {"none": (), "moments": ("moments",), "quantiles": ("moments", "float_histogram")}
 BLOCK_BYTES = 128 * 2**20
@@ -196,7 +197,7 @@ def _graph_sizes(client: Any) -> list[int]:
 
 def _warm(task: StateTask, block: Block) -> int:
     """Compile and summarize once, so that the pass is measured alone; the bytes of a state."""
-    state = task(block, task.source.read(block))
+    state = task(block, task.source.read(block), Room())
     merge_groups([state, state])
     return len(pickle.dumps(state))
 

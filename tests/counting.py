@@ -12,6 +12,10 @@ import pytest
 from zarr.storage import LocalStore
 from zarrs import ZarrsCodecPipeline
 
+from pipeline.block import Block
+from pipeline.source.compiled import CompiledChunks
+from pipeline.source.store import local_path
+
 METADATA = ("zarr.json", ".zarray", ".zgroup", ".zattrs", ".zmetadata")
 
 
@@ -35,7 +39,15 @@ def counted_reads(store: Path, array: str) -> Iterator[Counter[str]]:
                 counts[getter.path] += 1
         await read(self, batch, *arguments, **options)
 
+    decode = CompiledChunks.read
+
+    def counting_chunks(self: CompiledChunks, block: Block, *arguments: Any) -> Any:
+        if local_path(self.grid.array.store) == store and self.grid.array.path == array:
+            counts.update(self.grid.keys(block))
+        return decode(self, block, *arguments)
+
     with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(CompiledChunks, "read", counting_chunks)
         patch.setattr(LocalStore, "get", counting)
         patch.setattr(ZarrsCodecPipeline, "read", counting_compiled)
         if hasattr(LocalStore, "get_sync"):

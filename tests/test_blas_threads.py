@@ -13,6 +13,7 @@ from threadpoolctl import threadpool_info, threadpool_limits
 from pipeline.block import Block, tile
 from pipeline.cluster import connect
 from pipeline.config import LocalClusterConfig
+from pipeline.room import Room
 from pipeline.source.memory import MemorySource
 from pipeline.source.source import Source
 
@@ -29,7 +30,7 @@ class BlasThreads:
 
     source: Source = SOURCE
 
-    def __call__(self, block: Block, values: NDArray[Any]) -> int:
+    def __call__(self, block: Block, values: NDArray[Any], room: Room) -> int:
         return max(_blas_threads(), default=1)
 
 

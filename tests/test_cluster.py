@@ -29,6 +29,7 @@ from pipeline.config import AddressClusterConfig, LocalClusterConfig
 from pipeline.errors import ChunkError, ClusterError, DataError
 from pipeline.executor import SerialExecutor
 from pipeline.plan import merges
+from pipeline.room import Room
 from pipeline.source.memory import MemorySource
 from pipeline.source.source import Source
 
@@ -42,7 +43,7 @@ class Total:
 
     source: Source = SOURCE
 
-    def __call__(self, block: Block, values: NDArray[Any]) -> float:
+    def __call__(self, block: Block, values: NDArray[Any], room: Room) -> float:
         return float(values.sum())
 
 
@@ -52,7 +53,7 @@ class Fatal:
 
     source: Source = SOURCE
 
-    def __call__(self, block: Block, values: NDArray[Any]) -> float:
+    def __call__(self, block: Block, values: NDArray[Any], room: Room) -> float:
         os._exit(1)
 
 
@@ -64,7 +65,7 @@ class Slow:
     seconds: float
     source: Source = SOURCE
 
-    def __call__(self, block: Block, values: NDArray[Any]) -> float:
+    def __call__(self, block: Block, values: NDArray[Any], room: Room) -> float:
         first = block.start[0]
         (self.folder / f"began-{first}").touch()
         if first == 0:
@@ -149,6 +150,7 @@ def test_after_an_error_a_task_of_many_blocks_begins_no_other(
 def test_many_blocks_go_into_few_tasks(tasks: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("pipeline.executor.BLOCK_TASKS", tasks)
     monkeypatch.setattr("pipeline.executor.BLOCK_TASKS_PER_THREAD", 0)
+    monkeypatch.setattr("pipeline.executor.TASK_BYTES", 0)
     groups = [Tiling.regular((20, 3), (2, 3)), Tiling.regular((20, 3), (20, 3)), Tiling.regular((20, 3), (7, 2))]
     advanced: list[int] = []
     graphs: list[Any] = []

@@ -144,11 +144,12 @@ def test_the_predicted_peak_memory_holds(tmp_path: Path) -> None:
     assert peak_bytes <= predicted_bytes <= 3 * peak_bytes
 
 
-def test_tasks_are_those_of_one_tree_for_each_box_of_features() -> None:
+@pytest.mark.parametrize(("threads", "leaves"), [(1, 7), (3, 20)], ids=["three blocks a task", "one block a task"])
+def test_tasks_are_those_of_one_tree_for_each_box_of_features(threads: int, leaves: int) -> None:
     source = MemorySource(np.zeros((40, 6), "float32"), ("cell", "gene"), "cell", {})
     blocks = Tiling.regular((40, 6), (2, 3))
-    phase = plan_fit(Pass(0, ("gene",), ("moments",), (0,)), source, blocks, threads_per_worker=1)
-    assert phase.tasks == 40 + 2 * merges(20)
+    phase = plan_fit(Pass(0, ("gene",), ("moments",), (0,)), source, blocks, threads_per_worker=threads)
+    assert phase.tasks == 2 * (leaves + merges(leaves))
 
 
 @pytest.mark.parametrize(

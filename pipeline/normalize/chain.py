@@ -19,6 +19,7 @@ from pipeline.normalize.names import located
 from pipeline.normalize.parse import parse_chain
 from pipeline.normalize.step import FittedStep, Floats, Indexer, Input, Step
 from pipeline.normalize.tiling import Run, Scratch, Work, carry_out, select_steps
+from pipeline.room import Room, array_in
 
 __all__ = ["FittedChain", "bind_chain", "parse_chain", "run_inverse", "run_steps"]
 
@@ -156,7 +157,7 @@ class FittedChain:
     input_dtype: np.dtype[Any]
     output_dtype: np.dtype[Any]
 
-    def __call__(self, values: NDArray[Any], dims: tuple[str, ...] | None = None) -> NDArray[Any]:
+    def __call__(self, values: NDArray[Any], dims: tuple[str, ...] | None = None, room: Room | None = None) -> NDArray[Any]:
         """`values` normalized.
 
         Parameters
@@ -166,6 +167,8 @@ class FittedChain:
         dims : tuple of str, optional
             Names of its axes: the chain's dims in any order, of which those that no step depends on may be missing. By
             default the chain's own, or those without the sample dim for a single sample.
+        room : Room, optional
+            Where the result is to lie, until the room is used for something else.
 
         Returns
         -------
@@ -181,7 +184,7 @@ class FittedChain:
         """
         values = np.asarray(values)
         sizes = self._checked_sizes(values, dims, self.dims, self.sizes)
-        return self._carried_out(run_steps, values, sizes, self.output_sizes(sizes), self.output_dtype)
+        return self._carried_out(run_steps, values, sizes, self.output_sizes(sizes), self.output_dtype, room=room)
 
     def inverse(
         self, values: NDArray[Any], dims: tuple[str, ...] | None = None, dtype: DTypeLike | None = None
@@ -304,9 +307,10 @@ class FittedChain:
         left: Mapping[str, int],
         dtype: np.dtype[Any],
         remedy: str | None = None,
+        room: Room | None = None,
     ) -> NDArray[Any]:
         """What `run` makes of `values`, whose dims and sizes are `sizes`: an array of the dims and sizes `left`."""
-        dims, output = tuple(sizes), np.empty(tuple(left.values()), dtype)
+        dims, output = tuple(sizes), array_in(room, tuple(left.values()), dtype)
         whole = self.whole_dims | set(dims).difference(self.dims)
         carry_out(Work(run, self.steps, values, dims, output, tuple(left), whole, remedy))
         return output

@@ -16,6 +16,7 @@ from pipeline.errors import InputMismatchError
 from pipeline.normalize.cast import cast_into
 from pipeline.normalize.chain import FittedChain
 from pipeline.normalize.step import FittedStep, Indexer
+from pipeline.room import Room, array_in
 
 UNSEEN = -1
 BATCH_BYTES = 4 * 2**20  # of the output: what is normalized of a group at once, and copied to where it belongs
@@ -131,11 +132,11 @@ class GroupedChain:
         """The dims of which a call must see everything at once."""
         return self.overall.whole_dims
 
-    def __call__(self, values: NDArray[Any], dims: tuple[str, ...] | None = None) -> NDArray[Any]:
+    def __call__(self, values: NDArray[Any], dims: tuple[str, ...] | None = None, room: Room | None = None) -> NDArray[Any]:
         """`values` normalized; takes and raises what `FittedChain` does, but for an array without the sample dim."""
         values, own = np.asarray(values), self.dims if dims is None else dims
         left = self.output_sizes(dict(zip(own, values.shape, strict=False)))
-        return self._by_group(values, own, left, self.output_dtype, lambda chain, part: chain(part, own))
+        return self._by_group(values, own, left, self.output_dtype, lambda chain, part: chain(part, own), room)
 
     def inverse(
         self, values: NDArray[Any], dims: tuple[str, ...] | None = None, dtype: DTypeLike | None = None
@@ -155,7 +156,13 @@ class GroupedChain:
         return replace(self, codes=codes, selections=(*self.selections, features) if features else self.selections)
 
     def _by_group(
-        self, values: NDArray[Any], dims: tuple[str, ...], left: Mapping[str, int], dtype: np.dtype[Any], run: Run
+        self,
+        values: NDArray[Any],
+        dims: tuple[str, ...],
+        left: Mapping[str, int],
+        dtype: np.dtype[Any],
+        run: Run,
+        room: Room | None = None,
     ) -> NDArray[Any]:
         """`values`, whose axes are `dims`, each sample after `run` of its group's chain; the result has the dims `left`."""
         axis = dims.index(self.sample_dim)
@@ -163,7 +170,7 @@ class GroupedChain:
         self._check_seen(groups)
         if len(groups) <= 1:
             return self._run(groups[0][0], values, left, dtype, run) if groups else run(self._part(self.overall), values)
-        output = np.empty(tuple(left.values()), dtype)
+        output = array_in(room, tuple(left.values()), dtype)
         before, after = (slice(None),) * axis, (slice(None),) * tuple(left).index(self.sample_dim)
         at_once = max(1, BATCH_BYTES * values.shape[axis] // max(1, output.nbytes))
         for code, rows in groups:

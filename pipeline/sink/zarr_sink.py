@@ -37,8 +37,8 @@ from pipeline.sink.replacement import (
 )
 from pipeline.sink.staging import UncommittedStore, clear, commit, copy_around, staged_key, stands
 from pipeline.source.chunks import ChunkGrid, ZarrArray
+from pipeline.source.compiled import CompiledChunks, compiled_chunks
 from pipeline.source.hierarchy import NODE_NAMES, join_path, parent_path
-from pipeline.source.reader import compiled_array
 from pipeline.source.store import StoreLike, get_bytes, local_path, normalize_address, open_store, set_bytes, store_name
 from pipeline.source.zarr_source import ZarrSource
 
@@ -99,9 +99,9 @@ class ZarrSink:
             return zarr.Array(zarr.AsyncArray(metadata, StorePath(store, self.array), WITH_EMPTY_CHUNKS))
 
     @cached_property
-    def _compiled(self) -> ZarrArray | None:
-        """The array written by compiled code, where that knows the store and the codecs."""
-        return compiled_array(self.zarr_array, self.opened_store, WITH_EMPTY_CHUNKS)
+    def _compiled(self) -> CompiledChunks | None:
+        """The chunks for compiled code, where that knows the store and the codecs."""
+        return compiled_chunks(self.zarr_array, self.opened_store)
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -154,7 +154,7 @@ class ZarrSink:
             # Compiled code merges with what is there where the array's edge cuts a unit,
             if unit.shape != grid.unit:
                 file.unlink(missing_ok=True)
-        self._compiled[block.slices] = values
+        self._compiled.write(block, values)
         for unit, file in units:
             # and leaves out what holds only the fill value, whatever it is told.
             if not file.exists():

@@ -81,6 +81,10 @@ class ArraySource:
         return dtype.newbyteorder("=")
 
     @property
+    def block_bytes(self) -> None:
+        """Nothing is decoded."""
+
+    @property
     def stored_chunks(self) -> list[int] | None:
         """The shape of the chunks, for the provenance, where there are chunks."""
         return None

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.block import Block, Tiling, overlapping
+from pipeline.room import Room
 from pipeline.source.source import Source
 
 
@@ -65,6 +66,10 @@ class HeldSource:
     def read_unit(self) -> tuple[int, ...]:
         return self.source.read_unit
 
+    @property
+    def block_bytes(self) -> None:
+        """Nothing is decoded any more."""
+
     def labels(self, dim: str) -> NDArray[Any] | None:
         """Those of the source."""
         return self.source.labels(dim)
@@ -93,7 +98,7 @@ class HeldSource:
         """What is held of the boxes that `block` touches."""
         return [self.held[box] for box in self.boxes(block)]
 
-    def read(self, block: Block) -> NDArray[Any]:
+    def read(self, block: Block, room: Room | None = None) -> NDArray[Any]:
         """The values of `block`, of boxes that are held in this process; not to be changed."""
         return assemble(block, list(zip(self.boxes(block), self.parts(block), strict=True)))
 

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from pipeline.block import Block, Tiling
 from pipeline.errors import SourceError
+from pipeline.room import Room
 from pipeline.source.array_source import ArraySource
 
 
@@ -55,5 +56,5 @@ class LazySource(ArraySource):
         )
         return Tiling(tuple((0, *each[:-1]) if each else () for each in stops), stops, self.shape)
 
-    def read(self, block: Block) -> NDArray[Any]:
+    def read(self, block: Block, room: Room | None = None) -> NDArray[Any]:
         return np.asarray(self.lazy[block.slices].compute(scheduler="synchronous"))

@@ -8,6 +8,7 @@ from typing import Any, ClassVar
 from numpy.typing import NDArray
 
 from pipeline.block import Block
+from pipeline.room import Room
 from pipeline.source.array_source import ArraySource
 
 
@@ -34,7 +35,7 @@ class MemorySource(ArraySource):
         """Any element can be had by itself."""
         return (1,) * len(self.shape)
 
-    def read(self, block: Block) -> NDArray[Any]:
+    def read(self, block: Block, room: Room | None = None) -> NDArray[Any]:
         """A read-only view of the values of `block`; a copy only where their byte order is not native."""
         values: NDArray[Any] = self.values[block.slices]
         values = values.astype(self.dtype, copy=False) if not values.dtype.isnative else values.view()

@@ -5,7 +5,6 @@ Not here: which blocks are read (`block.py`), and what the array is (`zarr_sourc
 
 from __future__ import annotations
 
-import json
 import os
 from dataclasses import dataclass
 from functools import cached_property
@@ -15,14 +14,14 @@ import numpy as np
 import zarr
 from numpy.typing import NDArray
 from zarr.abc.store import Store
-from zarr.storage import LocalStore, StorePath
-from zarrs import ZarrsCodecPipeline
-from zarrs._internal import CodecPipelineImpl
+from zarr.storage import StorePath
 
 from pipeline.block import Block, is_aligned, overlapping
 from pipeline.errors import ChunkError
+from pipeline.room import Room
 from pipeline.source.chunk_store import ChunkStore, MissingChunkError
 from pipeline.source.chunks import ChunkGrid, ZarrArray, stores_blosc_frames
+from pipeline.source.compiled import CompiledChunks, compiled_chunks
 from pipeline.source.store import store_name
 
 MissingChunks: TypeAlias = Literal["error", "fill"]
@@ -30,8 +29,6 @@ FILL_REMEDY = (
     "set `source.missing_chunks: fill` where the writer leaves out chunks that hold only the fill value; otherwise restore them"
 )
 CORRUPT_REMEDY = "restore the chunk from a copy of the store, or write it anew"
-
-COMPILED_KINDS = "biuf"
 
 
 @dataclass(frozen=True)
@@ -50,8 +47,8 @@ class BlockReader:
     store: Store
     missing_chunks: MissingChunks = "error"
 
-    def read(self, block: Block) -> NDArray[Any]:
-        """The values of `block` in native byte order.
+    def read(self, block: Block, room: Room | None = None) -> NDArray[Any]:
+        """The values of `block` in native byte order, in `room` where that is given and compiled code reads them.
 
         Raises
         ------
@@ -59,21 +56,21 @@ class BlockReader:
             Naming the store, the array and the chunk that cannot be read or decoded.
         """
         try:
-            values = self._read(block) if self.compiled is None else self._read_compiled(self.compiled, block)
+            values = self._read(block) if self.compiled is None else self._read_compiled(self.compiled, block, room)
         except (Exception, BaseExceptionGroup) as error:
             raise self._chunk_error(block, error) from error
         return values if values.dtype.isnative else values.astype(values.dtype.newbyteorder("="))
 
     @cached_property
-    def compiled(self) -> ZarrArray | None:
-        """The array read by compiled code; None where that knows the store, a codec or the dtype not.
+    def compiled(self) -> CompiledChunks | None:
+        """The chunks for compiled code; None where that knows the store, a codec or the dtype not.
 
         Of a small chunk it takes a third of the time that Zarr itself takes, and of a large one four fifths.
         """
-        return compiled_array(self.array, self.store)
+        return compiled_chunks(self.array, self.store)
 
-    def _read_compiled(self, array: ZarrArray, block: Block) -> NDArray[Any]:
-        values = np.asarray(array[block.slices])
+    def _read_compiled(self, chunks: CompiledChunks, block: Block, room: Room | None) -> NDArray[Any]:
+        values = chunks.read(block, room)
         if self.missing_chunks == "error":
             self._require_files(block)
         return values
@@ -114,29 +111,6 @@ class BlockReader:
             found=f"{type(cause).__name__}: {cause}",
             remedy="try again; if memory is short, lower block_bytes",
         )
-
-
-def compiled_array(array: ZarrArray, store: Store, config: Any = None) -> ZarrArray | None:
-    """`array` read and written in `store` by compiled code, in the thread that asks; None where that code does not know the
-    kind of store, a codec or the dtype.
-
-    It fills in what is missing, and replaces an object in place.
-    """
-    metadata: Any = array.metadata
-    known = type(store) is LocalStore and array.dtype.kind in COMPILED_KINDS and array.dtype.isnative
-    if not known or getattr(metadata, "order", "C") != "C":  # Zarr gives it room in the order of the chunks, and it wants C
-        return None
-    try:
-        # One thread for a block: the tasks of an executor are what runs side by side.
-        codecs = CodecPipelineImpl(
-            json.dumps(metadata.to_dict()), store, validate_checksums=True, chunk_concurrent_maximum=1, num_threads=1
-        )
-    except TypeError:
-        return None
-    through: Any = zarr.AsyncArray(metadata, StorePath(store, array.path), config)
-    # Zarr would choose codecs by a configuration that every thread of the process shares.
-    object.__setattr__(through, "codec_pipeline", ZarrsCodecPipeline(metadata, store, codecs, python_impl=None))
-    return zarr.Array(through)
 
 
 def _array_through(array: ZarrArray, store: Store) -> ZarrArray:

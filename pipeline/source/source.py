@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.block import Block
+from pipeline.room import Room
 
 
 class Source(Protocol):
@@ -50,8 +51,16 @@ class Source(Protocol):
         """Raise ChunkError where a stored chunk is missing and that is not allowed; reads keys, no chunk."""
         ...
 
-    def read(self, block: Block) -> NDArray[Any]:
-        """The values of `block`, decoded, in the array's dtype; raises ChunkError naming store, array and chunk."""
+    @property
+    def block_bytes(self) -> int | None:
+        """Decoded bytes of the blocks that are read fastest; None where that are the largest ones that there is memory for."""
+        ...
+
+    def read(self, block: Block, room: Room | None = None) -> NDArray[Any]:
+        """The values of `block`, decoded, in the array's dtype; raises ChunkError naming store, array and chunk.
+
+        Where a `room` is given they may lie in it, until it is used for something else.
+        """
         ...
 
     def provenance(self) -> dict[str, Any]:

@@ -20,11 +20,14 @@ from zarr.errors import UnstableSpecificationWarning
 
 from pipeline.block import Block
 from pipeline.errors import ChunkError, SourceError
+from pipeline.room import Room
 from pipeline.source.chunks import ChunkGrid, ZarrArray
 from pipeline.source.coordinates import Coordinates
 from pipeline.source.hierarchy import join_path, read_document
 from pipeline.source.reader import FILL_REMEDY, BlockReader, MissingChunks
 from pipeline.source.store import get_bytes, open_store, store_name
+
+CACHED_BYTES = 32 * 2**20
 
 
 @dataclass(frozen=True)
@@ -152,8 +155,13 @@ class ZarrSource:
                 remedy=FILL_REMEDY,
             )
 
-    def read(self, block: Block) -> NDArray[Any]:
-        """The values of `block`, in native byte order.
+    @property
+    def block_bytes(self) -> int | None:
+        """What stays in a processor's cache, where compiled code decodes; Zarr itself takes long for each read."""
+        return None if self._reader.compiled is None else CACHED_BYTES
+
+    def read(self, block: Block, room: Room | None = None) -> NDArray[Any]:
+        """The values of `block`, in native byte order; in `room` where that is given and compiled code reads them.
 
         With `missing_chunks: error` a chunk that was lost since `check` is noticed here as well.
 
@@ -162,7 +170,7 @@ class ZarrSource:
         ChunkError
             Naming the store, the array and the chunk that cannot be read or decoded.
         """
-        return self._reader.read(block)
+        return self._reader.read(block, room)
 
     def provenance(self) -> dict[str, Any]:
         """Where the values come from, as JSON types.

@@ -6,18 +6,19 @@ Not here: making stores (`stores.py`) and measuring (`measure.py`).
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
 import zarr
 
 from benchmark import stores
-from benchmark.ours import planned
 from benchmark.task import Task
+from pipeline.block import block_step
 
 MIB = 2**20
 DEFAULT_BLOCK_BYTES = 128 * MIB
+ZARR_BLOCK_BYTES = 32 * MIB
 GROWTH_ROUNDS = 3
 GROWTH_BLOCK_BYTES = 8 * MIB
 TASKS = {
@@ -66,11 +67,11 @@ class Subject:
         return sum(path.stat().st_size for path in self.store.rglob("*") if path.is_file())
 
     def task(self, kind: str, threads: int, output: Path, small: bool = False) -> Task:
-        """What a contender is asked, with the blocks that this program plans for it."""
+        """What a contender is asked, with the blocks in which reading through zarr-python is fastest."""
         store = self.small if small else self.store
-        blank = Task(kind, str(store), self.array, self.dims, self.per, threads, self.block_bytes, (), (), str(output))
-        phases = planned(blank).phases
-        return replace(blank, fit_block=phases[0].block_shape, apply_block=phases[-1].block_shape)
+        array = zarr.open_array(store, path=self.array, mode="r")
+        block = block_step(array.shape, array.shards or array.chunks, array.dtype.itemsize, ZARR_BLOCK_BYTES)
+        return Task(kind, str(store), self.array, self.dims, self.per, threads, self.block_bytes, block, block, str(output))
 
 
 @dataclass(frozen=True)

@@ -26,7 +26,7 @@ class Task:
     block_bytes : int
         What this program is told to take as one unit of work.
     fit_block, apply_block : tuple of int
-        The blocks that it plans to read then.
+        The blocks that floors and peers read then.
     output : str
         The folder of a store to write; it does not exist.
     template : str, optional

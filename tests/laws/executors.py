@@ -10,6 +10,7 @@ import numpy as np
 
 from pipeline.block import Block
 from pipeline.executor import Advance, BlockTask
+from pipeline.room import Room
 
 Result = TypeVar("Result")
 
@@ -27,7 +28,10 @@ class ShuffledExecutor:
         groups: Sequence[Sequence[Block]],
         advance: Advance,
     ) -> list[Result]:
-        return [self._merged(merge, [_done(task, blocks[index]) for index in self._order(len(blocks))]) for blocks in groups]
+        return [
+            self._merged(merge, [_done(task, blocks[index], Room(), Room()) for index in self._order(len(blocks))])
+            for blocks in groups
+        ]
 
     def _order(self, count: int) -> list[int]:
         return [int(index) for index in self.generator.permutation(count)]
@@ -40,5 +44,9 @@ class ShuffledExecutor:
         return results[0]
 
 
-def _done(task: BlockTask[Any], block: Block) -> Any:
-    return task(block, task.source.read(block))
+def _done(task: BlockTask[Any], block: Block, reading: Room, working: Room) -> Any:
+    """The result, after what it may have been made from is overwritten: nothing of it may lie there."""
+    result = task(block, task.source.read(block, reading), working)
+    for room in (reading, working):
+        room.array((room.size,), np.uint8).fill(0xA5)
+    return result
