@@ -95,7 +95,7 @@ def default_read(task: Task, clock: Clock) -> None:
 
 
 def direct_read(task: Task, clock: Clock) -> None:
-    """Read every stored object and decode it into one buffer a thread."""
+    """Read every stored object into one buffer a thread, and decode it into another."""
     array = open_input(task)
     if array.shards is not None or len(array.compressors) != 1 or not isinstance(array.compressors[0], BloscCodec):
         raise CannotError("only chunks that are one Blosc frame each")
@@ -111,9 +111,12 @@ def direct_read(task: Task, clock: Clock) -> None:
 def _decode(paths: list[Path], nbytes: int) -> None:
     import numcodecs.blosc
 
-    buffer = np.empty(nbytes, np.uint8)
+    stored = np.empty(max((path.stat().st_size for path in paths), default=0), np.uint8)
+    decoded = np.empty(nbytes, np.uint8)
     for path in paths:
-        numcodecs.blosc.decompress(path.read_bytes(), buffer)
+        with path.open("rb", buffering=0) as file:
+            count = file.readinto(stored.data)
+        numcodecs.blosc.decompress(stored[:count], decoded)
 
 
 def adopt_codec_pipeline() -> None:
