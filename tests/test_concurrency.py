@@ -22,6 +22,7 @@ from pipeline.block import Block
 from pipeline.config import Config, parse_config
 from pipeline.errors import ChunkError, DataError, OutputExistsError, WriteError
 from pipeline.progress import SilentReporter
+from pipeline.room import Room
 from pipeline.run import run_config
 from pipeline.source.open import open_source
 
@@ -74,13 +75,13 @@ class Pause:
         self.reached, self.over, self.blocks = threading.Event(), threading.Event(), 0
         call = Write.__call__
 
-        def paused(task: Write, block: Block, values: NDArray[Any]) -> Any:
+        def paused(task: Write, block: Block, values: NDArray[Any], room: Room) -> Any:
             if task.chain.steps[0].step.range[1] == 1:
                 self.blocks += 1
                 if self.blocks == 3:
                     self.reached.set()
                     assert self.over.wait(60)
-            return call(task, block, values)
+            return call(task, block, values, room)
 
         monkeypatch.setattr(Write, "__call__", paused)
 

@@ -104,7 +104,7 @@ def _make(environment: Path, name: str) -> str:
     if shutil.disk_usage(environment.parent).free < SPACE_BYTES:
         return f"its environment may need {SPACE_BYTES / 1e9:.0f} GB, which are not free"
     shutil.rmtree(environment, ignore_errors=True)
-    install = ["-m", "pip", "install", "-qq", "--disable-pip-version-check", "--no-cache-dir", "--only-binary", ":all:"]
+    install = ["-m", "pip", "install", "-qq", "--disable-pip-version-check", "--no-cache-dir"]
     for command in (
         [python, "-m", "venv", str(environment)],
         [str(environment / "bin" / "python"), *install, "--requirement", str(REQUIREMENTS / f"{name}.txt")],
