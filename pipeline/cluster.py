@@ -35,7 +35,6 @@ from pipeline.executor import (
     BlockTask,
     Executor,
     blocks_per_task,
-    decoded_bytes,
     read_to_hold,
     run_blocks,
 )
@@ -128,9 +127,7 @@ class DaskExecutor:
         shared, source = self._share(work, work.run, layer), work.task.source
         pieces: list[Any] = []
         threads = sum(self.client.nthreads().values())
-        single = isinstance(source, LazySource | HeldSource)
-        block_bytes = decoded_bytes(work.groups[0][0], source.dtype)
-        step = 1 if single else blocks_per_task(sum(map(len, work.groups)), block_bytes, threads)
+        step = blocks_per_task(source, sum(map(len, work.groups)), work.groups[0][0].size, threads)
         roots = []
         for group, blocks in enumerate(work.groups):
             leaves = []

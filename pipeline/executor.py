@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from pipeline.block import Block, tile
 from pipeline.room import Room
 from pipeline.source.held import HeldSource
+from pipeline.source.lazy import LazySource
 from pipeline.source.source import Source
 
 Result = TypeVar("Result")
@@ -99,21 +100,26 @@ class SerialExecutor:
         return HeldSource(source, step, held)
 
 
-def blocks_per_task(blocks: int, block_bytes: int, threads: int) -> int:
-    """How many of so many blocks of about `block_bytes` a task on a cluster of `threads` threads takes, one after another.
+def blocks_per_task(source: Source, blocks: int, block_size: int, threads: int) -> int:
+    """How many of so many blocks of `source`, of about `block_size` values, a task on a cluster of `threads` threads takes.
 
     As many as make some work, since a scheduler takes about a millisecond and some kilobytes for each task, as long as every
-    thread has enough tasks; and so many that there are never more than some thousand tasks, or than all threads need.
+    thread has enough tasks; and so many that there are never more than some thousand tasks, or than all threads need. One of
+    a source whose blocks are brought to a task by others.
 
     Examples
     --------
-    >>> blocks_per_task(200, 8 * 2**20, threads=2), blocks_per_task(200, 128 * 2**20, threads=2)
+    >>> from pipeline.source.memory import MemorySource
+    >>> source = MemorySource(np.zeros(1, "uint8"), ("sample",))
+    >>> blocks_per_task(source, 200, 8 * 2**20, threads=2), blocks_per_task(source, 200, 128 * 2**20, threads=2)
     (4, 1)
-    >>> blocks_per_task(1_000_000, 2**27, threads=2), blocks_per_task(1_000_000, 2**27, threads=1000)
+    >>> blocks_per_task(source, 1_000_000, 2**27, threads=2), blocks_per_task(source, 1_000_000, 2**27, threads=1000)
     (245, 63)
     """
+    if isinstance(source, LazySource | HeldSource):
+        return 1
     enough = BLOCK_TASKS_PER_THREAD * threads
-    worth_a_task = min(TASK_BYTES // max(1, block_bytes), -(-blocks // max(1, enough)))
+    worth_a_task = min(TASK_BYTES // max(1, block_size * source.dtype.itemsize), -(-blocks // max(1, enough)))
     return max(1, worth_a_task, -(-blocks // max(BLOCK_TASKS, enough)))
 
 

@@ -319,8 +319,7 @@ def fit_blocks(source: Source, whole: frozenset[int], block_bytes: int, each: Pa
     if isinstance(source, LazySource | HeldSource):
         return source.blocks(whole)
     worth_merging = BLOCK_TO_SUMMARIES * groups * summary_bytes(each, source)
-    suited = max(source.block_bytes or block_bytes, worth_merging)
-    return Tiling.regular(source.shape, read_step(source, whole, min(block_bytes, suited)))
+    return Tiling.regular(source.shape, read_step(source, whole, _suited(source, block_bytes, worth_merging)))
 
 
 def read_step(source: Source, whole: frozenset[int], block_bytes: int) -> tuple[int, ...]:
@@ -352,8 +351,12 @@ def apply_step(
     itemsize = max(source.dtype.itemsize, output_dtype.itemsize)
     if math.prod(unit) * itemsize > block_bytes:
         unit = step_of_fewest_reads(source.shape, source.read_unit, write_unit, block_bytes // itemsize, whole)
-    suited = min(block_bytes, source.block_bytes or block_bytes)
-    return block_step(source.shape, unit, itemsize, _shared_out(source, itemsize, suited), whole)
+    return block_step(source.shape, unit, itemsize, _shared_out(source, itemsize, _suited(source, block_bytes)), whole)
+
+
+def _suited(source: Source, block_bytes: int, at_least: int = 0) -> int:
+    """`block_bytes`, or less where `source` is read fastest in smaller blocks, but then `at_least` so many."""
+    return min(block_bytes, max(source.block_bytes or block_bytes, at_least))
 
 
 def _shared_out(source: Source, itemsize: int, block_bytes: int) -> int:
@@ -400,7 +403,7 @@ def plan_fit(
         name="fit",
         block_shape=largest,
         blocks=len(blocks),
-        tasks=trees * _tasks(leaves, blocks_per_task(len(blocks), math.prod(largest) * itemsize, threads_per_worker)),
+        tasks=trees * _tasks(leaves, blocks_per_task(source, len(blocks), math.prod(largest), threads_per_worker)),
         bytes_read=blocks.size * itemsize,
         bytes_written=0,
         peak_bytes_per_worker=PROCESS_BYTES + peak,
@@ -442,7 +445,7 @@ def plan_apply(
         name="apply",
         block_shape=block_shape,
         blocks=blocks,
-        tasks=_tasks(blocks, blocks_per_task(blocks, elements * source.dtype.itemsize, threads_per_worker)),
+        tasks=_tasks(blocks, blocks_per_task(source, blocks, elements, threads_per_worker)),
         bytes_read=_elements_read(source, block_shape) * source.dtype.itemsize,
         bytes_written=math.prod(source.shape if output is None else output.values()) * output_dtype.itemsize,
         peak_bytes_per_worker=PROCESS_BYTES + max(threads_per_worker * per_thread + parameters.total, saving),

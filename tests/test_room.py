@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import zarr
+from numpy.typing import NDArray
 
 from pipeline.block import Block, Tiling
 from pipeline.executor import SerialExecutor, run_blocks
@@ -15,7 +17,7 @@ from pipeline.normalize.chain import FittedChain
 from pipeline.plan import Pass, fit_blocks
 from pipeline.room import Room, array_in
 from pipeline.source.memory import MemorySource
-from pipeline.source.zarr_source import CACHED_BYTES, ZarrSource
+from pipeline.source.zarr_source import LOCAL_BLOCK_BYTES, ZarrSource
 from pipeline.statistics import SUMMARIES
 
 MIB = 2**20
@@ -45,7 +47,7 @@ class Places:
     def __init__(self, source: ZarrSource) -> None:
         self.source = source
 
-    def __call__(self, block: Block, values: np.ndarray, room: Room) -> set[int]:  # type: ignore[type-arg]
+    def __call__(self, block: Block, values: NDArray[Any], room: Room) -> set[int]:
         return {values.ctypes.data}
 
 
@@ -78,7 +80,7 @@ def test_a_summary_keeps_nothing_of_the_memory_that_values_were_in(name: str, tm
 @pytest.mark.parametrize(
     ("genes", "block_bytes", "groups", "at_least", "at_most"),
     [
-        (100, 128 * MIB, 1, CACHED_BYTES // 2, CACHED_BYTES),
+        (100, 128 * MIB, 1, LOCAL_BLOCK_BYTES // 2, LOCAL_BLOCK_BYTES),
         (100, MIB, 1, MIB // 2, MIB),  # never more than is allowed
         (100, 128 * MIB, 1000, 64 * MIB, 128 * MIB),  # merging many groups takes longer than to read few samples
     ],

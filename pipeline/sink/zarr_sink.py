@@ -148,7 +148,7 @@ class ZarrSink:
         if self._compiled is None:
             self.zarr_array[block.slices] = values
             return
-        grid, root = ChunkGrid(self.zarr_array), Path(store_name(self.opened_store))
+        grid, root = self._compiled.grid, Path(store_name(self.opened_store))
         units = [(unit, root / grid.key_at(unit)) for unit in overlapping(block, grid.unit)]
         for unit, file in units:
             # Compiled code merges with what is there where the array's edge cuts a unit,

@@ -8,6 +8,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import islice, product
 from typing import Any, TypeAlias
 
@@ -37,7 +38,7 @@ class ChunkGrid:
 
     array: ZarrArray
 
-    @property
+    @cached_property
     def unit(self) -> tuple[int, ...]:
         """The shape of what one key stores."""
         return stored_unit(self.array)

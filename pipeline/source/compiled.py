@@ -6,7 +6,7 @@ Not here: what is done where that code does not know a store or a codec (`reader
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from math import prod
 from typing import Any
@@ -38,21 +38,16 @@ class CompiledChunks:
     def read(self, block: Block, room: Room | None) -> NDArray[Any]:
         """The values of `block`, in `room` where that is given: every chunk is decoded into its place."""
         values = array_in(room, block.shape, self.grid.array.dtype)
-        if values.size:
-            self._each(self.codecs.retrieve_chunks_and_apply_index, block, values)
+        items = list(self._items(block)) if values.size else []
+        # Compiled code does several on a thread of its own, which has to be woken: that pays for small ones only.
+        at_once = 1 if prod(self.grid.unit) * values.itemsize >= LARGE_BYTES else len(items)
+        for first in range(0, len(items), at_once or 1):
+            self.codecs.retrieve_chunks_and_apply_index(items[first : first + at_once], values)
         return values
 
     def write(self, block: Block, values: NDArray[Any]) -> None:
         """Store `values`, of the array's dtype, as those of `block`; what it holds of an object is merged with the rest."""
         self.codecs.store_chunks_with_indices(list(self._items(block)), np.ascontiguousarray(values), True)
-
-    def _each(self, function: Callable[[list[ChunkItem], NDArray[Any]], None], block: Block, values: NDArray[Any]) -> None:
-        """Call `function` for everything that `block` touches: for large objects one after the other, since compiled code does
-        several on a thread of its own, which has to be woken."""
-        items = self._items(block)
-        large = prod(self.grid.unit) * self.grid.array.dtype.itemsize >= LARGE_BYTES
-        for some in ([item] for item in items) if large else [list(items)]:
-            function(some, values)
 
     def _items(self, block: Block) -> Iterator[ChunkItem]:
         """What compiled code is told of each stored object that `block` touches: the part of it, and where that belongs."""

@@ -72,13 +72,13 @@ class BlockReader:
     def _read_compiled(self, chunks: CompiledChunks, block: Block, room: Room | None) -> NDArray[Any]:
         values = chunks.read(block, room)
         if self.missing_chunks == "error":
-            self._require_files(block)
+            self._require_files(chunks.grid, block)
         return values
 
-    def _require_files(self, block: Block) -> None:
+    def _require_files(self, grid: ChunkGrid, block: Block) -> None:
         """Raise MissingChunkError for the first stored object of `block` that is not there now; compiled code fills in."""
         root = store_name(self.store)
-        for key in ChunkGrid(self.array).keys(block):
+        for key in grid.keys(block):
             if not os.path.exists(f"{root}/{key}"):
                 raise MissingChunkError(key)
 

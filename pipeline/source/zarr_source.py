@@ -27,7 +27,7 @@ from pipeline.source.hierarchy import join_path, read_document
 from pipeline.source.reader import FILL_REMEDY, BlockReader, MissingChunks
 from pipeline.source.store import get_bytes, open_store, store_name
 
-CACHED_BYTES = 32 * 2**20
+LOCAL_BLOCK_BYTES = 32 * 2**20
 
 
 @dataclass(frozen=True)
@@ -157,8 +157,8 @@ class ZarrSource:
 
     @property
     def block_bytes(self) -> int | None:
-        """What stays in a processor's cache, where compiled code decodes; Zarr itself takes long for each read."""
-        return None if self._reader.compiled is None else CACHED_BYTES
+        """Little where compiled code decodes, into memory that is used again; Zarr itself takes long for each read."""
+        return None if self._reader.compiled is None else LOCAL_BLOCK_BYTES
 
     def read(self, block: Block, room: Room | None = None) -> NDArray[Any]:
         """The values of `block`, in native byte order; in `room` where that is given and compiled code reads them.

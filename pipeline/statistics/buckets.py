@@ -26,7 +26,7 @@ PADDING = 16  # without which strips as long as a power of two would share a few
 SINGLES = tuple(np.dtype(name) for name in ("float32", "float16", "bool", "int8", "uint8", "int16", "uint16"))
 
 
-class Room(NamedTuple):
+class Limits(NamedTuple):
     """Up to where buckets are kept apart: `entries` of a feature at its level, and those with fewer than `forks` above them."""
 
     entries: int
@@ -93,15 +93,15 @@ def lengths_of(ends: Integers) -> Integers:
     return np.diff(ends.ravel(), prepend=0)
 
 
-def merge_buckets(one: Buckets, other: Buckets, room: Room) -> Buckets:
+def merge_buckets(one: Buckets, other: Buckets, limits: Limits) -> Buckets:
     """The buckets of both, feature by feature, those in one that are not apart."""
     from pipeline.statistics.kernel_buckets import merge_lists
 
     merged = Buckets.room_for(len(one.keys) + len(other.keys), one.bits)
-    return merged.shortened(int(merge_lists(tuple(one), tuple(other), *room, tuple(merged))))
+    return merged.shortened(int(merge_lists(tuple(one), tuple(other), *limits, tuple(merged))))
 
 
-def count_block(view: NDArray[Any], bits: Integers, room: Room) -> tuple[Buckets, Integers]:
+def count_block(view: NDArray[Any], bits: Integers, limits: Limits) -> tuple[Buckets, Integers]:
     """The buckets, at the levels `bits` or coarser, of the finite values of a block (outer, feature, inner).
 
     And how often each of the last bits is set in them, as `ties.py` has it.
@@ -114,7 +114,7 @@ def count_block(view: NDArray[Any], bits: Integers, room: Room) -> tuple[Buckets
     strips = _Strips(step, view.dtype)
     for start in range(0, view.shape[1], step[1]):
         its = slice(start, start + step[1])
-        group = _count_group(view[:, its], bits[its], room, strips, set_bits[its])
+        group = _count_group(view[:, its], bits[its], limits, strips, set_bits[its])
         begin, end = end, end + len(group.keys)
         counted.keys[begin:end], counted.sizes[begin:end], counted.counts[begin:end] = group[:3]
         counted.ends[its], counted.bits[its] = group.ends + begin, group.bits
@@ -130,7 +130,7 @@ class _Strips:
         self.values = np.empty((features, outer * inner + PADDING), np.float32 if single else np.float64)
         self.buckets = Buckets.room_for(features * outer * inner, np.zeros(features, np.int64))
 
-    def count(self, piece: NDArray[Any], bits: Integers, room: Room, set_bits: Integers) -> Buckets:
+    def count(self, piece: NDArray[Any], bits: Integers, limits: Limits, set_bits: Integers) -> Buckets:
         """The buckets of a part of a block (outer, feature, inner), good until the next one is counted; adds to `set_bits`."""
         from pipeline.statistics.kernel_strips import count_strips, order_doubles, order_singles
         from pipeline.statistics.kernel_ties import count_bits
@@ -146,18 +146,18 @@ class _Strips:
         (order_singles if values.itemsize == 4 else order_doubles)(keys)
         keys[:, :length].sort(axis=1)
         count_bits(keys, length, set_bits)
-        end = count_strips(keys, length, bits, *room, tuple(self.buckets))
+        end = count_strips(keys, length, bits, *limits, tuple(self.buckets))
         all_keys, sizes, counts, ends, levels = self.buckets
         return Buckets(all_keys[:end], sizes[:end], counts[:end], ends[:features], levels[:features])
 
 
-def _count_group(view: NDArray[Any], bits: Integers, room: Room, strips: _Strips, set_bits: Integers) -> Buckets:
+def _count_group(view: NDArray[Any], bits: Integers, limits: Limits, strips: _Strips, set_bits: Integers) -> Buckets:
     """The buckets of some features of a block, good until strips are counted again; adds to `set_bits`."""
     first, *others = tile(view.shape, strips.step)
-    group = strips.count(view[first.slices], bits, room, set_bits)
+    group = strips.count(view[first.slices], bits, limits, set_bits)
     for box in others:
         group = group.copy() if box is others[0] else group
-        group = merge_buckets(group, strips.count(view[box.slices], group.bits, room, set_bits), room)
+        group = merge_buckets(group, strips.count(view[box.slices], group.bits, limits, set_bits), limits)
     return group
 
 

@@ -17,7 +17,16 @@ from numpy.typing import NDArray
 from pipeline.block import Block
 from pipeline.errors import DataError, ManifestError
 from pipeline.statistics.arrays import take
-from pipeline.statistics.buckets import BITS_SHAPE, FULL_BITS, LEAST_BITS, Buckets, Room, count_block, lengths_of, merge_buckets
+from pipeline.statistics.buckets import (
+    BITS_SHAPE,
+    FULL_BITS,
+    LEAST_BITS,
+    Buckets,
+    Limits,
+    count_block,
+    lengths_of,
+    merge_buckets,
+)
 from pipeline.statistics.distribution import Distribution, Frequencies, Integers
 from pipeline.statistics.ties import split_ties
 from pipeline.statistics.tiles import collapse
@@ -101,7 +110,7 @@ class FloatHistogram:
     def update(self, values: NDArray[Any], feature_axes: tuple[int, ...]) -> FloatHistogram:
         """This summary merged with that of `values`, whose `feature_axes` (ascending) are kept and others reduced."""
         view = collapse(values, feature_axes)
-        counted = count_block(view, self.bits.ravel(), room_of(view.shape[1]))
+        counted = count_block(view, self.bits.ravel(), limits_of(view.shape[1]))
         return self.merge(_of(*counted, tuple(values.shape[axis] for axis in feature_axes)))
 
     def merge(self, other: FloatHistogram) -> FloatHistogram:
@@ -111,7 +120,7 @@ class FloatHistogram:
         for one, two in ((self, other), (other, self)):
             if not len(one.keys) and (one.bits == FULL_BITS).all():
                 return two
-        merged = merge_buckets(self._buckets(), other._buckets(), room_of(self.ends.size))
+        merged = merge_buckets(self._buckets(), other._buckets(), limits_of(self.ends.size))
         return _of(merged, self.set_bits + other.set_bits, self.feature_shape)
 
     def sum_features(self, axes: tuple[int, ...]) -> FloatHistogram:
@@ -128,7 +137,7 @@ class FloatHistogram:
         ends = np.cumsum(np.bincount(features, minlength=prod(left)), dtype=np.int64)
         bits = np.asarray(self.bits.min(axis=axes, initial=FULL_BITS)).ravel()
         together = Buckets(self.keys[order], self.sizes[order], self.counts[order], ends, bits)
-        return _of(merge_buckets(together, Buckets.none(bits), room_of(prod(left))), self.set_bits.sum(axis=axes), left)
+        return _of(merge_buckets(together, Buckets.none(bits), limits_of(prod(left))), self.set_bits.sum(axis=axes), left)
 
     @classmethod
     def join(cls, parts: Sequence[tuple[Block, FloatHistogram]], feature_shape: tuple[int, ...]) -> FloatHistogram:
@@ -139,7 +148,7 @@ class FloatHistogram:
         order = np.argsort(np.concatenate([index[box.slices].ravel() for box, _ in parts]))
         joined = Buckets.concatenate([part._buckets() for _, part in parts]).take(order)
         set_bits = np.concatenate([part.set_bits.reshape(-1, *BITS_SHAPE) for _, part in parts])[order]
-        return _of(merge_buckets(joined, Buckets.none(joined.bits), room_of(len(order))), set_bits, feature_shape)
+        return _of(merge_buckets(joined, Buckets.none(joined.bits), limits_of(len(order))), set_bits, feature_shape)
 
     def arrays(self) -> dict[str, NDArray[Any]]:
         """The whole state, by the names of the parameters."""
@@ -187,10 +196,10 @@ def entries_at_most(features: int) -> int:
     return min(max(ENTRIES // max(1, features), least), most)
 
 
-def room_of(features: int) -> Room:
+def limits_of(features: int) -> Limits:
     """How far the buckets of each of so many features are made coarser."""
     entries = entries_at_most(features)
-    return Room(entries, entries.bit_length() - 1)
+    return Limits(entries, entries.bit_length() - 1)
 
 
 def float_histogram_bytes(features: int, values: int | None = None) -> int:

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from pipeline.errors import ManifestError
 from pipeline.statistics import float_histogram
 from pipeline.statistics.buckets import FULL_BITS, LEAST_BITS
-from pipeline.statistics.float_histogram import FloatHistogram, entries_at_most, float_histogram_bytes, room_of
+from pipeline.statistics.float_histogram import FloatHistogram, entries_at_most, float_histogram_bytes, limits_of
 from tests.statistics.among import MANY_FEATURES, distribution_among
 
 EXAMPLES = settings(max_examples=100, deadline=None, derandomize=True, database=None)
@@ -134,17 +134,17 @@ def cut(key, bits):
     return math.ldexp(math.trunc(math.ldexp(fraction, bits + 1)), exponent - bits - 1) + 0.0
 
 
-def reference(values, room):
+def reference(values, limits):
     """(level, buckets as (first key, last key, count)), straight from the definition."""
     counts = Counter(keys_of(values))
     keys = sorted(counts)
     for bits in range(FULL_BITS, LEAST_BITS - 1, -1):
-        if len({cut(key, bits) for key in keys}) <= room.entries:
+        if len({cut(key, bits) for key in keys}) <= limits.entries:
             break
     buckets = []
     for key in keys:
         before = buckets[-1][1] if buckets else None
-        if before is None or cut(before, bits) != cut(key, bits) or forks_above(before, key, keys) < room.forks:
+        if before is None or cut(before, bits) != cut(key, bits) or forks_above(before, key, keys) < limits.forks:
             buckets.append([key, key, counts[key]])
         else:
             buckets[-1][1:] = key, buckets[-1][2] + counts[key]
@@ -196,7 +196,7 @@ def test_buckets_are_those_of_the_definition_in_whatever_order_they_are_merged(v
     cuts = sorted(data.draw(st.lists(st.integers(0, len(values)), max_size=6)))
     with pytest.MonkeyPatch.context() as patched:
         patched.setattr(float_histogram, "ENTRIES_PER_FEATURE", (limit, limit))
-        expected = as_listed(*reference(values, room_of(1)))
+        expected = as_listed(*reference(values, limits_of(1)))
         assert listed(histogram_of(values)) == expected
         parts = [histogram_of(part) for part in np.split(values, cuts)]
         while len(parts) > 1:
@@ -214,7 +214,7 @@ def test_large_samples_are_counted_as_defined(dtype, limit, monkeypatch):
     values = np.concatenate([rng.normal(1e6, 1, 3000), rng.normal(0, 1, 3000), np.full(2000, 0.7), rng.lognormal(0, 30, 300)])
     values = rng.permutation(values.astype(dtype))
     whole = histogram_of(values)
-    assert listed(whole) == as_listed(*reference(values, room_of(1)))
+    assert listed(whole) == as_listed(*reference(values, limits_of(1)))
     parts = [histogram_of(part) for part in np.array_split(values, 17)]
     assert listed(reduce(lambda one, other: other.merge(one), parts)) == listed(whole)
 
