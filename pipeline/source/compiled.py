@@ -38,16 +38,22 @@ class CompiledChunks:
     def read(self, block: Block, room: Room | None) -> NDArray[Any]:
         """The values of `block`, in `room` where that is given: every chunk is decoded into its place."""
         values = array_in(room, block.shape, self.grid.array.dtype)
-        items = list(self._items(block)) if values.size else []
-        # Compiled code does several on a thread of its own, which has to be woken: that pays for small ones only.
-        at_once = 1 if prod(self.grid.unit) * values.itemsize >= LARGE_BYTES else len(items)
-        for first in range(0, len(items), at_once or 1):
-            self.codecs.retrieve_chunks_and_apply_index(items[first : first + at_once], values)
+        for items in self._calls(block) if values.size else ():
+            self.codecs.retrieve_chunks_and_apply_index(items, values)
         return values
 
     def write(self, block: Block, values: NDArray[Any]) -> None:
         """Store `values`, of the array's dtype, as those of `block`; what it holds of an object is merged with the rest."""
-        self.codecs.store_chunks_with_indices(list(self._items(block)), np.ascontiguousarray(values), True)
+        values = np.ascontiguousarray(values)
+        for items in self._calls(block):
+            self.codecs.store_chunks_with_indices(items, values, True)
+
+    def _calls(self, block: Block) -> Iterator[list[ChunkItem]]:
+        """The items of `block`, those that compiled code is told of in one call together."""
+        items = self._items(block)
+        # It does several on threads of its own, which have to be woken: that pays for small ones only.
+        large = prod(self.grid.unit) * self.grid.array.dtype.itemsize >= LARGE_BYTES
+        yield from ([item] for item in items) if large else [list(items)]
 
     def _items(self, block: Block) -> Iterator[ChunkItem]:
         """What compiled code is told of each stored object that `block` touches: the part of it, and where that belongs."""
