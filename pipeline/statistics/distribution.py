@@ -77,9 +77,8 @@ class Distribution:
         """
         if self.radius is None:
             return 0.0
-        inexact = np.flatnonzero(self.radius)
-        radius = self.radius[inexact]
-        least = np.abs(self.values[inexact] - self._origin()[self._features()[inexact]]) - radius
+        inexact, radius = self._inexact, self.radius[self._inexact]
+        least = np.abs(self.values[inexact] - self._origin()[self._features[inexact]]) - radius
         error = radius if self.even is None else radius * (1 + self.even[inexact])
         return float(np.max(error / np.where(least > 0, least, 1.0), initial=0.0)) if (least > 0).all() else np.inf
 
@@ -91,9 +90,8 @@ class Distribution:
         """
         errors = np.zeros(len(self.ends))
         if self.radius is not None:
-            inexact = np.flatnonzero(self.radius)
-            features = self._features()[inexact]
-            np.maximum.at(errors, features, self.counts[inexact] / self.nobs().ravel()[features])
+            features = self._features[self._inexact]
+            np.maximum.at(errors, features, self.counts[self._inexact] / self.nobs().ravel()[features])
         return errors.reshape(self.feature_shape)
 
     @property
@@ -104,7 +102,7 @@ class Distribution:
     def nobs(self) -> Frequencies:
         """How many observations each feature has, or how much they weigh, of the feature shape."""
         if self.weighted:
-            return np.bincount(self._features(), weights=self.counts, minlength=len(self.ends)).reshape(self.feature_shape)
+            return np.bincount(self._features, weights=self.counts, minlength=len(self.ends)).reshape(self.feature_shape)
         cumulative = np.concatenate([[0], np.cumsum(self.counts)])
         return np.diff(cumulative[self.ends], prepend=0).astype(np.int64).reshape(self.feature_shape)
 
@@ -158,18 +156,17 @@ class Distribution:
         if self.radius is None:
             exact = self.quantile(probabilities)
             return exact, exact
-        features = self._features()
         largest = np.finfo(np.float64).max
         with np.errstate(over="ignore"):
             ends = (np.maximum(self.values - self.radius, -largest), np.minimum(self.values + self.radius, largest))
-        low, high = (from_entries(self.feature_shape, features, end, self.counts).quantile(probabilities) for end in ends)
+        low, high = (self._exactly(end).quantile(probabilities) for end in ends)
         return low, high
 
     def deviations(self, center: ArrayLike) -> Distribution:
         """The distribution of |x − center|, where `center` is broadcastable to the feature shape."""
         deviations = self._deviations(center)
         even = None if self.even is None or self.radius is None else self.even & (self.radius <= deviations)
-        return from_entries(self.feature_shape, self._features(), deviations, self.counts, self.radius, even)
+        return from_entries(self.feature_shape, self._features, deviations, self.counts, self.radius, even)
 
     def median_absolute_deviation(self, center: ArrayLike | None = None) -> Floats:
         """The median of |x − center|, where `center` (broadcastable to the feature shape) is the median if not given.
@@ -184,7 +181,7 @@ class Distribution:
 
     def mean_absolute_deviation(self, center: ArrayLike) -> Floats:
         """Σ|x − center| / n, where `center` is broadcastable to the feature shape; NaN for a feature without observations."""
-        features, nobs = self._features(), self.nobs().ravel()
+        features, nobs = self._features, self.nobs().ravel()
         parts = self._deviations(center) * (self.counts / nobs[features])
         means = np.bincount(features, weights=parts, minlength=len(nobs))
         return np.where(nobs > 0, means, np.nan).reshape(self.feature_shape)
@@ -202,7 +199,7 @@ class Distribution:
         A feature whose parameters make values that are not finite loses those. `origin` becomes what the step makes of it, but
         for rounding; `values` are what it makes of the values, to the last bit, since ties are found by equality.
         """
-        features = self._features()
+        features = self._features
         c, s, o = (self._parameter(each) for each in (center, scale, offset))
         with np.errstate(over="ignore", invalid="ignore"):
             origin = ((self._origin() - c) * s + o).reshape(self.feature_shape)
@@ -219,13 +216,13 @@ class Distribution:
         """
         left = tuple(size for axis, size in enumerate(self.feature_shape) if axis not in axes)
         index = np.arange(prod(left)).reshape([1 if axis in axes else size for axis, size in enumerate(self.feature_shape)])
-        features = np.broadcast_to(index, self.feature_shape).ravel()[self._features()]
+        features = np.broadcast_to(index, self.feature_shape).ravel()[self._features]
         return from_entries(left, features, self.values, self.counts, self.radius, self.even)
 
     def take_features(self, axis: int, positions: NDArray[np.intp]) -> Distribution:
         """The distribution of the features at `positions`, ascending, along one feature axis."""
         index = np.arange(prod(self.feature_shape)).reshape(self.feature_shape).take(positions, axis=axis)
-        taken = self._where(np.isin(self._features(), index))
+        taken = self._where(np.isin(self._features, index))
         ends = np.cumsum(np.diff(self.ends, prepend=0).take(index.ravel()), dtype=np.int64)
         origin = None if self.origin is None else self._origin().take(index)
         return replace(taken, feature_shape=index.shape, ends=ends, origin=origin)
@@ -233,7 +230,7 @@ class Distribution:
     def above(self, bound: float) -> Distribution:
         """The distribution of the values above `bound`."""
         kept = self.values > bound
-        ends = np.cumsum(np.bincount(self._features()[kept], minlength=len(self.ends)), dtype=np.int64)
+        ends = np.cumsum(np.bincount(self._features[kept], minlength=len(self.ends)), dtype=np.int64)
         return replace(self._where(kept), ends=ends)
 
     def _where(self, kept: NDArray[np.bool_]) -> Distribution:
@@ -242,9 +239,21 @@ class Distribution:
         even = None if self.even is None else self.even[kept]
         return replace(self, values=self.values[kept], counts=self.counts[kept], radius=radius, even=even)
 
+    @cached_property
     def _features(self) -> Integers:
         """The flat index of the feature of every entry."""
         return np.repeat(np.arange(len(self.ends)), np.diff(self.ends, prepend=0))
+
+    @cached_property
+    def _inexact(self) -> NDArray[np.intp]:
+        """The entries that have a radius."""
+        return np.flatnonzero(self.radius) if self.radius is not None else np.empty(0, np.intp)
+
+    def _exactly(self, values: Floats) -> Distribution:
+        """The distribution in which the observations of each entry are the one of `values`."""
+        if isinstance(_ascending(self._features, values), slice):
+            return replace(self, values=values, radius=None, even=None)
+        return from_entries(self.feature_shape, self._features, values, self.counts)
 
     def _parameter(self, parameter: ArrayLike) -> Floats:
         return np.broadcast_to(np.asarray(parameter, np.float64), self.feature_shape).ravel()
@@ -254,7 +263,7 @@ class Distribution:
 
     def _deviations(self, center: ArrayLike) -> Floats:
         with np.errstate(over="ignore"):
-            return np.abs(self.values - self._parameter(center)[self._features()])
+            return np.abs(self.values - self._parameter(center)[self._features])
 
     def _order_statistics(self, rank: Integers, nobs: Integers) -> Floats:
         """The observation of each `rank` (…, features), counted from 0; anything for a feature without observations."""

@@ -92,24 +92,31 @@ def part(lists: Any, begin: Any, end: Any) -> Column:
 
 @compiled
 def interleave(one: Column, other: Column, both: Column) -> Any:
-    """Put two lists of one feature into `both`, a bucket that lies in another one into that; returns how many there are."""
+    """Put two lists of one feature into `both`, a bucket that lies in another one into that; returns how many there are.
+
+    Which list is next, and whether a bucket lies in the last one, cannot be foreseen: no branch depends on it.
+    """
     own_keys, own_sizes, own_counts = one
     other_keys, other_sizes, other_counts = other
-    length, at, other_at = np.int64(0), np.int64(0), np.int64(0)
-    last = SMALLEST
+    keys, sizes, counts = both
+    at, other_at, to, last = np.int64(0), np.int64(0), np.int64(-1), SMALLEST
+    into_key, into_size, into_count = SMALLEST, np.int64(0), np.int64(0)
     while at < len(own_keys) and other_at < len(other_keys):
-        key, size, count = own_keys[at], own_sizes[at], own_counts[at]
-        other_key, other_size = other_keys[other_at], other_sizes[other_at]
-        same = key == other_key and size == other_size
-        if same or key < other_key or (key == other_key and size > other_size):
-            at += 1
-            if same:
-                count += other_counts[other_at]
-                other_at += 1
-        else:
-            key, size, count = other_key, other_size, other_counts[other_at]
-            other_at += 1
-        length, last = put(key, size, count, both, length, last)
+        key, other_key = own_keys[at], other_keys[other_at]
+        own, others = np.int64(key <= other_key), np.int64(other_key <= key)
+        size = max(np.int64(own_sizes[at]) * own, np.int64(other_sizes[other_at]) * others)
+        count = own_counts[at] * own + other_counts[other_at] * others
+        key = min(key, other_key)
+        at += own
+        other_at += others
+        inside = np.int64(key <= last)
+        to += 1 - inside
+        into_key = into_key if inside else key
+        into_size = max(into_size * inside, size)
+        into_count = count + into_count * inside
+        last = max(last, end_of(key, size))
+        keys[to], sizes[to], counts[to] = into_key, into_size, into_count
+    length = to + 1
     for rest in range(at, len(own_keys)):
         length, last = put(own_keys[rest], own_sizes[rest], own_counts[rest], both, length, last)
     for rest in range(other_at, len(other_keys)):

@@ -68,7 +68,7 @@ def count_strips(strips: NDArray[Any], length: Any, bits: Integers, limit: Any, 
     """Fill `into` with buckets of the sorted keys strips[:, :length], at the levels `bits` or coarser; returns how many."""
     items = np.empty(length, np.int64), np.empty(length, np.uint8), np.empty(length, np.int64)
     scratch = np.empty(length, np.int64), np.empty(2 * length, np.uint64), np.empty(length, np.bool_)
-    firsts = np.empty(length + 1, np.int64)
+    firsts = np.empty(2 * length + 2, np.int64)
     lists, ends, levels = into[:3], into[3], into[4]
     own_bits = FULL_BITS if strips.itemsize == 8 else SINGLE_BITS
     near, end = own_bits, np.int64(0)
@@ -80,9 +80,9 @@ def count_strips(strips: NDArray[Any], length: Any, bits: Integers, limit: Any, 
             shift = np.int64(0) if has_subnormal(strip) else own_bits - near
             if shift:
                 level, cells = near, find_cells(strip, shift, firsts)
-                end = count_cells(strip, firsts[: cells + 1], forks, (items, scratch), lists, end)
+                end = count_cells(strip, cells, firsts, forks, (items, scratch), lists, end)
             else:
-                begin, end = end, count_runs(strip, lists, end)
+                begin, end = end, count_runs(strip, firsts, lists, end)
                 if end - begin > limit or level < FULL_BITS:
                     end, level = settle(part(lists, begin, end), level, limit, forks, scratch, lists, begin)
         ends[feature], levels[feature] = end, level
@@ -142,24 +142,31 @@ def alike(strip: NDArray[Any], number: Any) -> Any:
 
 
 @compiled
-def count_runs(strip: NDArray[Any], into: Column, end: Any) -> Any:
-    """A bucket for each of the different keys, behind the first `end` of others; returns where they end."""
+def count_runs(strip: NDArray[Any], firsts: Integers, into: Column, end: Any) -> Any:
+    """A bucket for each of the different keys, behind the first `end` of others; returns where they end. Overwrites `firsts`.
+
+    Where runs begin is found without a branch that would depend on the values: it could not be foreseen.
+    """
     keys, sizes, counts = into
-    first = 0
-    for at in range(1, len(strip) + 1):
-        if at == len(strip) or strip[at] != strip[first]:
-            keys[end], sizes[end], counts[end] = wide_key(strip, first), 0, at - first
-            first = at
-            end += 1
-    return end
+    runs = np.int64(1)
+    firsts[0] = 0
+    for at in range(1, len(strip)):
+        firsts[runs] = at
+        runs += strip[at] != strip[at - 1]
+    firsts[runs] = len(strip)
+    for run in range(runs):
+        first = firsts[run]
+        keys[end + run], sizes[end + run], counts[end + run] = wide_key(strip, first), 0, firsts[run + 1] - first
+    return end + runs
 
 
 @compiled
-def count_cells(strip: NDArray[Any], firsts: Integers, forks: Any, room: tuple[Column, Scratch], into: Column, end: Any) -> Any:
-    """Buckets, behind the first `end` of others, of keys that are apart in any case where one is at `firsts`."""
+def count_cells(
+    strip: NDArray[Any], cells: Any, firsts: Integers, forks: Any, room: tuple[Column, Scratch], into: Column, end: Any
+) -> Any:
+    """Buckets, behind the first `end` of others, of keys that are apart in any case where one of so many `cells` is first."""
     items, (starts, masks, apart) = room
     keys, sizes, counts = into
-    cells = len(firsts) - 1
     for cell in range(cells):
         starts[cell] = wide_key(strip, firsts[cell])
     fork_masks(starts[:cells], masks)
@@ -170,7 +177,7 @@ def count_cells(strip: NDArray[Any], firsts: Integers, forks: Any, room: tuple[C
             keys[end], sizes[end], counts[end] = starts[cell] >> size << size, size, stop - first
             end += 1
         else:
-            own = part(items, 0, count_runs(strip[first:stop], items, 0))
+            own = part(items, 0, count_runs(strip[first:stop], firsts[cells + 1 :], items, 0))
             fork_masks(own[0], masks[cells:])
             find_apart(own[0], masks[cells:], forks - above, apart)
             end = join(own, apart, into, end)
