@@ -22,8 +22,8 @@ Result = TypeVar("Result")
 Result_co = TypeVar("Result_co", covariant=True)
 Advance = Callable[[int], None]
 
-MERGE_FAN_IN = 8
-BLOCK_TASKS = 4096
+MERGE_FAN_IN = 4
+BLOCK_TASKS = 3072
 TASK_BYTES = 32 * 2**20
 BLOCK_TASKS_PER_THREAD = 16
 

@@ -504,8 +504,9 @@ def merges(leaves: int) -> int:
     """How many merge tasks join `leaves` summaries."""
     count = 0
     while leaves > 1:
-        leaves = -(-leaves // MERGE_FAN_IN)
-        count += leaves
+        full, rest = divmod(leaves, MERGE_FAN_IN)
+        count += full + (rest > 1)
+        leaves = full + (rest > 0)
     return count
 
 

@@ -14,6 +14,7 @@ import yaml
 import zarr
 
 from pipeline.block import DEFAULT_BLOCK_BYTES, Tiling
+from pipeline.cluster import _merge_tree
 from pipeline.config import Config, parse_config
 from pipeline.normalize.chain import bind_chain, parse_chain
 from pipeline.normalize.step import Input
@@ -73,9 +74,11 @@ def test_summary_bytes_grow_with_features() -> None:
     )
 
 
-@pytest.mark.parametrize(("leaves", "tasks"), [(1, 0), (2, 1), (8, 1), (9, 3), (64, 9), (65, 12)])
+@pytest.mark.parametrize(("leaves", "tasks"), [(1, 0), (2, 1), (4, 1), (5, 2), (7, 3), (16, 5), (17, 6), (65, 22)])
 def test_merges_are_a_tree(leaves: int, tasks: int) -> None:
-    assert merges(leaves) == tasks
+    layer: dict[str, object] = {}
+    _merge_tree([f"leaf-{index}" for index in range(leaves)], "merge", None, layer)
+    assert (merges(leaves), len(layer)) == (tasks, tasks)
 
 
 def test_write_blocks_reconcile_both_grids_where_that_fits() -> None:
