@@ -34,6 +34,7 @@ from pipeline.executor import (
     Advance,
     BlockTask,
     Executor,
+    Workers,
     blocks_per_task,
     read_to_hold,
     run_blocks,
@@ -385,26 +386,22 @@ def memory_per_worker(config: ClusterConfig) -> int | None:
     return None if isinstance(config, AddressClusterConfig) else MEMORY_LIMIT // config.workers
 
 
-def room_of(executor: Executor) -> tuple[int, int | None, str]:
-    """How many threads a worker of `executor` has, what memory (None where none is known), and how that comes about."""
+def workers_of(executor: Executor) -> Workers:
+    """What `executor` runs tasks on now; of workers that differ, as if all had the threads of the one that has most."""
     if not isinstance(executor, DaskExecutor):
-        return 1, MEMORY_LIMIT, "this machine's memory"
+        return Workers(1, 1, MEMORY_LIMIT, "this machine's memory")
     workers = list(executor.client.scheduler_info(n_workers=-1)["workers"].values())
     threads = max((worker["nthreads"] for worker in workers), default=1)
     if executor.memory_bytes is not None:
-        return threads, executor.memory_bytes, MACHINE_SHARED
+        return Workers(len(workers), threads, executor.memory_bytes, MACHINE_SHARED)
     limits = [worker["memory_limit"] for worker in workers if worker["memory_limit"]]
-    return threads, min(limits, default=None), "the memory limit of the smallest worker"
+    return Workers(len(workers), threads, min(limits, default=None), "the memory limit of the smallest worker")
 
 
-def worker_count(config: ClusterConfig) -> int:
-    """How many workers share the work; 1 is supposed of a cluster that is only known by its address."""
-    return 1 if isinstance(config, AddressClusterConfig) else config.workers
-
-
-def workers_of(executor: Executor) -> int:
-    """How many workers `executor` has now."""
-    return len(executor.client.scheduler_info(n_workers=-1)["workers"]) if isinstance(executor, DaskExecutor) else 1
+def workers_planned(config: ClusterConfig) -> Workers:
+    """What tasks will run on; one worker is supposed of a cluster that is only known by its address."""
+    count = 1 if isinstance(config, AddressClusterConfig) else config.workers
+    return Workers(count, threads_per_worker(config), memory_per_worker(config), MACHINE_SHARED)
 
 
 def threads_per_worker(config: ClusterConfig) -> int:

@@ -6,6 +6,7 @@ Not here: Dask (`cluster.py`), and what the work is (`fitting.py`, `apply.py`).
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
 from functools import reduce
 from typing import Any, Protocol, TypeVar
 
@@ -24,8 +25,33 @@ Advance = Callable[[int], None]
 
 MERGE_FAN_IN = 4
 BLOCK_TASKS = 3072
-TASK_BYTES = 32 * 2**20
+TASK_BYTES = 128 * 2**20
 BLOCK_TASKS_PER_THREAD = 16
+
+
+@dataclass(frozen=True)
+class Workers:
+    """What tasks run on.
+
+    Parameters
+    ----------
+    count : int
+    threads : int
+        Of each: how many tasks it runs at once.
+    memory_bytes : int, optional
+        What each may take, where that is known.
+    whose : str
+        How that comes about, for messages.
+    """
+
+    count: int = 1
+    threads: int = 1
+    memory_bytes: int | None = None
+    whose: str = ""
+
+    @property
+    def all_threads(self) -> int:
+        return self.count * self.threads
 
 
 class BlockTask(Protocol[Result_co]):

@@ -13,7 +13,7 @@ from typing import TypeAlias
 from pipeline.apply import Write, write_blocks
 from pipeline.block import Tiling
 from pipeline.errors import ConfigError, DataError
-from pipeline.executor import Executor
+from pipeline.executor import Executor, Workers
 from pipeline.fitting import blocks_selected, centered, statistics_at, with_deviation
 from pipeline.gather import EVERYTHING, Gather, Grouped, Summaries, gather
 from pipeline.job import Job
@@ -94,15 +94,15 @@ def _note_errors(job: Job, index: int, statistics: Statistics | None, errors: Er
         known[place] = max(error, known.get(place, 0.0))
 
 
-def fit_plan(job: Job, passes: Sequence[Pass], threads: int) -> Plan:
-    """The figures of the reads `passes`, on workers of so many threads."""
+def fit_plan(job: Job, passes: Sequence[Pass], workers: Workers) -> Plan:
+    """The figures of the reads `passes` on `workers`."""
     own, groups = parameter_bytes(job.steps, job.sizes), job.group_count * job.weight_count
     phases = []
     for each in passes:
         fitted = together(own[: max(each.fits, default=-1) + 1], job.chain_count)
         quantiles = max((own[index].stored for index in each.fits if "distribution" in job.steps[index].needs), default=0)
-        phases.append(plan_fit(each, job.source, pass_blocks(job, each), threads, groups, fitted, quantiles))
-    return Plan(tuple(passes), tuple(phases), threads)
+        phases.append(plan_fit(each, job.source, pass_blocks(job, each), workers, groups, fitted, quantiles))
+    return Plan(tuple(passes), tuple(phases), workers.threads)
 
 
 def _forget(read: dict[Pass, Grouped], each: Pass, index: int) -> None:

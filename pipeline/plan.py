@@ -15,7 +15,7 @@ import numpy as np
 
 from pipeline.block import Tiling, block_step, step_of_fewest_reads
 from pipeline.errors import ConfigError
-from pipeline.executor import MERGE_FAN_IN, blocks_per_task
+from pipeline.executor import MERGE_FAN_IN, Workers, blocks_per_task
 from pipeline.normalize.memory import ParameterBytes
 from pipeline.normalize.step import Step
 from pipeline.source.held import HeldSource
@@ -85,8 +85,7 @@ class Phase:
     block_shape : tuple of int
         The largest block.
     blocks, tasks : int
-        Tasks are the blocks, several to a task where there are many, and the merges of their summaries; on a cluster of some
-        hundred threads or more they may be more than that.
+        Tasks are the blocks, several to a task where there are many, and the merges of their summaries.
     bytes_read, bytes_written : int
         Decoded bytes; a chunk that has to be read twice counts twice, and what is held in memory is not read.
     peak_bytes_per_worker : int
@@ -373,7 +372,7 @@ def plan_fit(
     each: Pass,
     source: Source,
     blocks: Tiling,
-    threads_per_worker: int,
+    workers: Workers,
     groups: int = 1,
     parameters: ParameterBytes = NO_PARAMETERS,
     quantile_bytes: int = 0,
@@ -395,15 +394,16 @@ def plan_fit(
     feature_axes = tuple(axis for axis, dim in enumerate(source.dims) if dim in each.per)
     trees = math.prod(len(blocks.starts[axis]) for axis in feature_axes)
     leaves = -(-len(blocks) // max(1, trees))
-    at_once = threads_per_worker * (min(MERGE_FAN_IN, max(1, leaves)) + 2)
-    merging = threads_per_worker * per_thread + _summaries_bytes(each, source, at_once * groups)
+    merging = workers.threads * per_thread + _summaries_bytes(
+        each, source, _summaries_at_once(leaves, workers.threads) * groups
+    )
     deriving = _summaries_bytes(each, source, groups) + DERIVING * summary_bytes(each, source) + QUANTILES * quantile_bytes
     peak = max(max(merging, deriving) + parameters.total, SAVING * parameters.stored)
     return Phase(
         name="fit",
         block_shape=largest,
         blocks=len(blocks),
-        tasks=trees * _tasks(leaves, blocks_per_task(source, len(blocks), math.prod(largest), threads_per_worker)),
+        tasks=trees * _tasks(leaves, blocks_per_task(source, len(blocks), math.prod(largest), workers.all_threads)),
         bytes_read=blocks.size * itemsize,
         bytes_written=0,
         peak_bytes_per_worker=PROCESS_BYTES + peak,
@@ -415,7 +415,7 @@ def plan_apply(
     source: Source,
     block_shape: tuple[int, ...],
     output_dtype: np.dtype[Any],
-    threads_per_worker: int,
+    workers: Workers,
     output: Mapping[str, int] | None = None,
     parameters: ParameterBytes = NO_PARAMETERS,
     saves: bool = False,
@@ -428,7 +428,7 @@ def plan_apply(
     block_shape : tuple of int
         Of the boxes in which it goes.
     output_dtype : numpy.dtype
-    threads_per_worker : int
+    workers : Workers
     output : mapping of str to int, optional
         The dims and sizes of the output, those of `source` by default.
     parameters : ParameterBytes
@@ -445,18 +445,18 @@ def plan_apply(
         name="apply",
         block_shape=block_shape,
         blocks=blocks,
-        tasks=_tasks(blocks, blocks_per_task(source, blocks, elements, threads_per_worker)),
+        tasks=_tasks(blocks, blocks_per_task(source, blocks, elements, workers.all_threads)),
         bytes_read=_elements_read(source, block_shape) * source.dtype.itemsize,
         bytes_written=math.prod(source.shape if output is None else output.values()) * output_dtype.itemsize,
-        peak_bytes_per_worker=PROCESS_BYTES + max(threads_per_worker * per_thread + parameters.total, saving),
+        peak_bytes_per_worker=PROCESS_BYTES + max(workers.threads * per_thread + parameters.total, saving),
         parameter_bytes=parameters.total,
     )
 
 
-def plan_held(plan: Plan, source: HeldSource, workers: int) -> Plan:
+def plan_held(plan: Plan, source: HeldSource, workers: Workers) -> Plan:
     """`plan`, whose phases read `source`, behind a phase that brings it into the memory of all workers together."""
     total_bytes = math.prod(source.shape) * source.dtype.itemsize
-    held_bytes = -(-total_bytes // workers)
+    held_bytes = -(-total_bytes // workers.count)
     elements = math.prod(min(width, size) for width, size in zip(source.step, source.shape, strict=True))
     per_thread = elements * source.dtype.itemsize + _unit_bytes(source, source.step)
     blocks = len(Tiling.regular(source.shape, source.step))
@@ -510,6 +510,19 @@ def merges(leaves: int) -> int:
     return count
 
 
+def _summaries_at_once(leaves: int, threads: int) -> int:
+    """How many summaries of a tree of so many leaves may be in the memory of one worker.
+
+    Every thread may be merging: what it merges, what it makes, and the last block's. Or all but one of those that are to be
+    merged wait on every level, beside what the threads work on.
+    """
+    levels, width = 0, leaves
+    while width > 1:
+        levels, width = levels + 1, -(-width // MERGE_FAN_IN)
+    merging = threads * (min(MERGE_FAN_IN, max(1, leaves)) + 2)
+    return max(merging, 3 * threads + (MERGE_FAN_IN - 1) * levels)
+
+
 def _tasks(blocks: int, per_task: int) -> int:
     """The tasks of one tree: those that take its blocks, so many each, and those that merge."""
     leaves = -(-blocks // per_task)
@@ -536,22 +549,21 @@ def _indices_read(size: int, width: int, unit: int) -> int:
     return sum(min(-(-min(start + width, size) // unit) * unit, size) - start // unit * unit for start in range(0, size, width))
 
 
-def require_memory(plan: Plan, limit_bytes: int | None, whose: str) -> None:
+def require_memory(plan: Plan, workers: Workers) -> None:
     """Raise, before anything is read, where a phase would take more memory than a worker has.
 
     Parameters
     ----------
     plan : Plan
-    limit_bytes : int, optional
-        What a worker has; nothing is refused where it is None.
-    whose : str
-        How that comes about, for the message.
+    workers : Workers
+        Nothing is refused where it is not known what memory they have.
 
     Raises
     ------
     ConfigError
         With what each of the figures is.
     """
+    limit_bytes = workers.memory_bytes
     if limit_bytes is None or plan.peak_bytes_per_worker <= limit_bytes:
         return
     index, phase = next((index, phase) for index, phase in enumerate(plan.phases) if phase.peak_bytes_per_worker > limit_bytes)
@@ -564,7 +576,7 @@ def require_memory(plan: Plan, limit_bytes: int | None, whose: str) -> None:
         "the run would not fit into memory",
         where=f"{phase.name} pass {index}: {what}" if summarizing else f"{phase.name} pass",
         found=f"{_shown_bytes(phase.peak_bytes_per_worker)} per worker of {plan.threads_per_worker} threads{held}",
-        expected=f"at most {_shown_bytes(limit_bytes)}, {whose}",
+        expected=f"at most {_shown_bytes(limit_bytes)}, {workers.whose}",
         remedy=f"{fewer}a smaller block_bytes, fewer workers or threads_per_worker, or more memory",
     )
 

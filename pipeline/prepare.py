@@ -12,7 +12,7 @@ import numpy as np
 
 from pipeline.block import tile_count
 from pipeline.config import ApplyConfig, ApplyOutputConfig, Config
-from pipeline.executor import Executor
+from pipeline.executor import Executor, Workers
 from pipeline.inference import Manifest
 from pipeline.job import Job, config_job, open_config_source
 from pipeline.normalize.chain import FittedChain
@@ -50,19 +50,19 @@ def prepare(config: Config) -> Prepared:
     return Prepared(source, job, plan_passes(job.steps, source, describe=config.fit.describe is not False))
 
 
-def plan_run(prepared: Prepared, config: Config, threads: int, workers: int, limit_bytes: int | None) -> Plan:
-    """What a run on so many workers of so many threads will do.
+def plan_run(prepared: Prepared, config: Config, workers: Workers) -> Plan:
+    """What a run on `workers` will do.
 
     The input is held in their memory where `config` asks for that, it saves a read, and there is room for it beside what
     tasks work on; not where it is not known how much memory workers have.
     """
-    planned = _plan(prepared, config.output, threads)
-    if not config.hold_input or not planned.passes or limit_bytes is None:
+    planned = _plan(prepared, config.output, workers)
+    if not config.hold_input or not planned.passes or workers.memory_bytes is None:
         return planned
     source = HeldSource(prepared.source, _held_step(prepared), {})
-    reading_it = _plan(replace(prepared, job=replace(prepared.job, source=source)), config.output, threads)
+    reading_it = _plan(replace(prepared, job=replace(prepared.job, source=source)), config.output, workers)
     held = plan_held(reading_it, source, workers)
-    return held if held.peak_bytes_per_worker <= HELD_SHARE * limit_bytes else planned
+    return held if held.peak_bytes_per_worker <= HELD_SHARE * workers.memory_bytes else planned
 
 
 def hold_input(prepared: Prepared, planned: Plan, executor: Executor, reporter: Reporter) -> Prepared:
@@ -76,14 +76,14 @@ def hold_input(prepared: Prepared, planned: Plan, executor: Executor, reporter: 
     return replace(prepared, job=replace(prepared.job, source=held))
 
 
-def _plan(prepared: Prepared, output: ApplyOutputConfig, threads: int) -> Plan:
+def _plan(prepared: Prepared, output: ApplyOutputConfig, workers: Workers) -> Plan:
     source, job = prepared.job.source, prepared.job
-    reads = fit_plan(job, () if prepared.on_the_way else prepared.passes, threads)
+    reads = fit_plan(job, () if prepared.on_the_way else prepared.passes, workers)
     whole, extent = whole_axes(job.steps, source), planned_extent(job)
     unit = write_unit(prepared.source, output.chunks, output.shards, extent)
     shape = apply_step(source, unit, job.output_dtype, whole, job.block_bytes, extent.sizes)
     parameters = together(parameter_bytes(job.steps, job.sizes), job.chain_count)
-    writing = plan_apply(source, shape, job.output_dtype, threads, extent.sizes, parameters, saves=True)
+    writing = plan_apply(source, shape, job.output_dtype, workers, extent.sizes, parameters, saves=True)
     return replace(reads, phases=(*reads.phases, writing))
 
 
@@ -94,16 +94,16 @@ def _held_step(prepared: Prepared) -> tuple[int, ...]:
 
 
 def plan_of_apply(
-    manifest: Manifest, chain: FittedChain | GroupedChain, source: ZarrSource, config: ApplyConfig, threads: int
+    manifest: Manifest, chain: FittedChain | GroupedChain, source: ZarrSource, config: ApplyConfig, workers: Workers
 ) -> Plan:
-    """What transforming `source` by `chain`, that of `manifest` for it, will do on workers of so many threads."""
+    """What transforming `source` by `chain`, that of `manifest` for it, will do on `workers`."""
     output, extent = config.output, extent_of(chain, source)
     unit = write_unit(source, output.chunks, output.shards, extent)
     whole = whole_axes([fitted.step for fitted in chain.steps], source)
     shape = apply_step(source, unit, chain.output_dtype, whole, config.block_bytes, extent.sizes)
     picked = bool(chain.selections) if isinstance(chain, GroupedChain) else chain is not manifest.chain
-    held = ParameterBytes(manifest.held_bytes + (threads * manifest.chain.held_bytes if picked else 0))
-    return Plan((), (plan_apply(source, shape, chain.output_dtype, threads, extent.sizes, held),), threads)
+    held = ParameterBytes(manifest.held_bytes + (workers.threads * manifest.chain.held_bytes if picked else 0))
+    return Plan((), (plan_apply(source, shape, chain.output_dtype, workers, extent.sizes, held),), workers.threads)
 
 
 def planned_extent(job: Job) -> Extent:

@@ -12,15 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.apply import Write
-from pipeline.cluster import (
-    MACHINE_SHARED,
-    connect,
-    memory_per_worker,
-    room_of,
-    threads_per_worker,
-    worker_count,
-    workers_of,
-)
+from pipeline.cluster import connect, workers_of, workers_planned
 from pipeline.config import ApplyConfig, ApplyOutputConfig, Config, OutputConfig
 from pipeline.executor import Executor
 from pipeline.gather import EVERYTHING
@@ -86,9 +78,9 @@ def run_config(config: Config, reporter: Reporter, debug: bool = False) -> RunRe
     layout = _layout(config.output)
     check_output(prepared.source, config.output.store, prepared.job.output_dtype, **layout, extent=planned_extent(prepared.job))
     with connect(config.cluster, debug) as executor:
-        threads, limit_bytes, whose = room_of(executor)
-        planned = plan_run(prepared, config, threads, workers_of(executor), limit_bytes)
-        require_memory(planned, limit_bytes, whose)
+        workers = workers_of(executor)
+        planned = plan_run(prepared, config, workers)
+        require_memory(planned, workers)
         prepared = hold_input(prepared, planned, executor, reporter)
         fit_of_job = fit_before_writing(prepared, executor, reporter)
         extent = extent_of(prepared.job.chain(fit_of_job[0][EVERYTHING]), prepared.source)
@@ -115,8 +107,8 @@ def apply_manifest(manifest: Manifest, config: ApplyConfig, reporter: Reporter, 
     layout = {**_layout(config.output), "extent": extent_of(chain, source)}
     check_output(source, config.output.store, chain.output_dtype, **layout)
     with connect(config.cluster, debug) as executor:
-        threads, limit_bytes, whose = room_of(executor)
-        require_memory(plan_of_apply(manifest, chain, source, config, threads), limit_bytes, whose)
+        workers = workers_of(executor)
+        require_memory(plan_of_apply(manifest, chain, source, config, workers), workers)
         with create_output(source, config.output.store, chain.output_dtype, **layout) as sink:
             write_pass(Write(source, chain, sink), config.block_bytes, executor, reporter)
             sink.commit()
@@ -133,9 +125,9 @@ def plan_config(config: Config) -> Plan:
     """
     prepared = prepare(config)
     prepared.job.require_seen()
-    threads, limit_bytes = threads_per_worker(config.cluster), memory_per_worker(config.cluster)
-    planned = plan_run(prepared, config, threads, worker_count(config.cluster), limit_bytes)
-    require_memory(planned, limit_bytes, MACHINE_SHARED)
+    workers = workers_planned(config.cluster)
+    planned = plan_run(prepared, config, workers)
+    require_memory(planned, workers)
     return planned
 
 
@@ -163,8 +155,8 @@ def write_job(prepared: Prepared, fit_of_job: FitOfJob, sink: ZarrSink, executor
 
 def fit_job(job: Job, passes: Sequence[Pass], executor: Executor, reporter: Reporter) -> Manifest:
     """The manifest of `job`, read in `passes`; writes nothing."""
-    threads, limit_bytes, whose = room_of(executor)
-    require_memory(fit_plan(job, passes, threads), limit_bytes, whose)
+    workers = workers_of(executor)
+    require_memory(fit_plan(job, passes, workers), workers)
     fitted, found, errors = fit_steps(job, passes, executor, reporter)
     return _manifest(job, fitted, found, errors)
 

@@ -12,9 +12,10 @@ from typing import Any
 
 from pipeline.apply import Write
 from pipeline.arrays_config import ArraysConfig, ArraysOutputConfig, of_array
-from pipeline.cluster import MACHINE_SHARED, connect, memory_per_worker, room_of, threads_per_worker
+from pipeline.cluster import connect, workers_of, workers_planned
 from pipeline.config import ApplyConfig, ApplyOutputConfig, SourceConfig
 from pipeline.errors import ConfigError
+from pipeline.executor import Workers
 from pipeline.gather import EVERYTHING
 from pipeline.inference import ManifestCollection
 from pipeline.inference.stored import chain_for
@@ -104,16 +105,17 @@ def plan_arrays(config: ArraysConfig) -> ArraysPlan:
     for name, each in prepared.items():
         with of_array(name):
             each.job.require_seen()
-    plans = _plan_all(config, prepared, threads_per_worker(config.cluster))
-    _require_memory(plans, memory_per_worker(config.cluster), MACHINE_SHARED)
+    workers = workers_planned(config.cluster)
+    plans = _plan_all(config, prepared, workers)
+    _require_memory(plans, workers)
     return ArraysPlan(plans)
 
 
-def _plan_all(config: ArraysConfig, prepared: Mapping[str, Prepared], threads: int) -> dict[str, Plan]:
+def _plan_all(config: ArraysConfig, prepared: Mapping[str, Prepared], workers: Workers) -> dict[str, Plan]:
     plans = {}
     for name, each in prepared.items():
         with of_array(name):
-            plans[name] = plan_run(each, config.each[name], threads, workers=1, limit_bytes=None)
+            plans[name] = plan_run(each, config.each[name], replace(workers, memory_bytes=None))
     return _beside_each_other(plans)
 
 
@@ -123,10 +125,10 @@ def _beside_each_other(plans: Mapping[str, Plan]) -> dict[str, Plan]:
     return {name: found.beside(total - found.parameter_bytes) for name, found in plans.items()}
 
 
-def _require_memory(plans: Mapping[str, Plan], limit_bytes: int | None, whose: str) -> None:
+def _require_memory(plans: Mapping[str, Plan], workers: Workers) -> None:
     for name, found in plans.items():
         with of_array(name):
-            require_memory(found, limit_bytes, whose)
+            require_memory(found, workers)
 
 
 def fit_arrays(config: ArraysConfig, reporter: Reporter, debug: bool = False) -> ManifestCollection:
@@ -136,9 +138,9 @@ def fit_arrays(config: ArraysConfig, reporter: Reporter, debug: bool = False) ->
     _check_all(prepared)
     found = {}
     with connect(config.cluster, debug) as executor:
-        threads, limit_bytes, whose = room_of(executor)
-        plans = {name: fit_plan(each.job, each.passes, threads) for name, each in prepared.items()}
-        _require_memory(_beside_each_other(plans), limit_bytes, whose)
+        workers = workers_of(executor)
+        plans = {name: fit_plan(each.job, each.passes, workers) for name, each in prepared.items()}
+        _require_memory(_beside_each_other(plans), workers)
         for name, each in prepared.items():
             with of_array(name):
                 found[name] = fit_job(each.job, each.passes, executor, NamingReporter(reporter, name))
@@ -166,8 +168,8 @@ def run_arrays(config: ArraysConfig, reporter: Reporter, debug: bool = False) ->
     _check_output(parts, output)
     manifests = {}
     with connect(config.cluster, debug) as executor:
-        threads, limit_bytes, whose = room_of(executor)
-        _require_memory(_plan_all(config, prepared, threads), limit_bytes, whose)
+        workers = workers_of(executor)
+        _require_memory(_plan_all(config, prepared, workers), workers)
         fits = {}
         for name, each in prepared.items():
             with of_array(name):
@@ -204,9 +206,9 @@ def apply_collection(collection: ManifestCollection, config: ApplyConfig, report
     parts = {name: Part(source, chains[name].output_dtype, extent_of(chains[name], source)) for name, source in sources.items()}
     _check_output(parts, output)
     with connect(config.cluster, debug) as executor:
-        threads, limit_bytes, whose = room_of(executor)
-        each = {name: plan_of_apply(collection[name], chains[name], sources[name], config, threads) for name in collection}
-        _require_memory(_beside_each_other(each), limit_bytes, whose)
+        workers = workers_of(executor)
+        each = {name: plan_of_apply(collection[name], chains[name], sources[name], config, workers) for name in collection}
+        _require_memory(_beside_each_other(each), workers)
         with create_outputs(parts, output.store, output.compressors, output.overwrite) as sinks:
             for name, source in sources.items():
                 named = NamingReporter(reporter, name)

@@ -19,6 +19,7 @@ from pipeline.block import Tiling
 from pipeline.cli import main
 from pipeline.config import AddressClusterConfig, ApplyConfig, Config, LocalClusterConfig, parse_config
 from pipeline.errors import ConfigError
+from pipeline.executor import Workers
 from pipeline.gather import summarize
 from pipeline.job import as_source
 from pipeline.normalize.memory import parameter_bytes
@@ -107,10 +108,10 @@ def test_local_workers_share_the_machine() -> None:
 def test_a_writing_pass_is_refused_by_name() -> None:
     phase = Phase("apply", (1, 2), 1, 1, 1, 1, 9 * GB)
     with pytest.raises(ConfigError) as caught:
-        require_memory(Plan((), (phase,), 3), 8 * GB, "what there is")
+        require_memory(Plan((), (phase,), 3), Workers(memory_bytes=8 * GB, whose="what there is"))
     assert (caught.value.where, caught.value.found) == ("apply pass", "9.0 GB per worker of 3 threads")
-    require_memory(Plan((), (phase,), 3), 9 * GB, "what there is")
-    require_memory(Plan((), (phase,), 3), None, "")
+    require_memory(Plan((), (phase,), 3), Workers(memory_bytes=9 * GB, whose="what there is"))
+    require_memory(Plan((), (phase,), 3), Workers())
 
 
 def _bytes_of(summaries: Any) -> int:
@@ -152,7 +153,7 @@ def test_20000_features_of_some_thousand_cells_are_no_reason_to_refuse() -> None
     source = MemorySource(np.broadcast_to(np.float32(0), (4000, 20_000)), ("cell", "gene"))
     blocks = Tiling.regular(source.shape, (250, 20_000))
     each = Pass(0, ("gene",), ("moments", "float_histogram"), (0,))
-    peak = plan_fit(each, source, blocks, threads_per_worker=2).peak_bytes_per_worker
+    peak = plan_fit(each, source, blocks, Workers(threads=2)).peak_bytes_per_worker
     assert PROCESS_BYTES + 9 * summary_bytes(replace(each, summaries=("float_histogram",)), source) <= peak <= 16 * GB
 
 
@@ -221,7 +222,7 @@ def test_parameters_of_many_features_and_groups_are_within_the_planned_bytes(tmp
         assert stored_bytes < found[name] <= predicted <= 5 * found[name], name
     source = as_source(tmp_path / "in.zarr", "X")
     assert isinstance(source, ZarrSource)
-    phase = plan_of_apply(manifest, manifest.chain, source, parse_config(again, ApplyConfig), 2).phases[0]
+    phase = plan_of_apply(manifest, manifest.chain, source, parse_config(again, ApplyConfig), Workers(threads=2)).phases[0]
     assert stored_bytes < applied <= phase.peak_bytes_per_worker - PROCESS_BYTES
 
 

@@ -12,13 +12,15 @@ import numpy as np
 import pytest
 import yaml
 import zarr
+from dask.order import order
 
 from pipeline.block import DEFAULT_BLOCK_BYTES, Tiling
 from pipeline.cluster import _merge_tree
 from pipeline.config import Config, parse_config
+from pipeline.executor import Workers, blocks_per_task
 from pipeline.normalize.chain import bind_chain, parse_chain
 from pipeline.normalize.step import Input
-from pipeline.plan import Pass, apply_step, merges, plan_apply, plan_fit, plan_passes, summary_bytes
+from pipeline.plan import Pass, _summaries_at_once, apply_step, merges, plan_apply, plan_fit, plan_passes, summary_bytes
 from pipeline.run import plan_config
 from pipeline.source.memory import MemorySource
 
@@ -81,11 +83,27 @@ def test_merges_are_a_tree(leaves: int, tasks: int) -> None:
     assert (merges(leaves), len(layer)) == (tasks, tasks)
 
 
+@pytest.mark.parametrize("leaves", [1, 2, 5, 64, 300, 3072])
+def test_no_more_summaries_wait_in_a_tree_than_are_counted(leaves: int) -> None:
+    """As Dask goes through it with one thread, the results that somebody still needs, at any time."""
+    tree: dict[str, tuple[str, ...]] = {f"leaf-{index}": () for index in range(leaves)}
+    layer: dict[str, Any] = {}
+    root = _merge_tree(list(tree), "merge", None, layer)
+    tree.update({key: tuple(merged) for key, (_, _, merged) in layer.items()})
+    places = order({key: (sum, list(needed)) for key, needed in tree.items()})
+    waiting = most = 0
+    for key in sorted(tree, key=lambda key: places[key]):
+        most = max(most, waiting + 1)
+        waiting += 1 - len(tree[key])
+    assert (root in places, waiting) == (True, 1)
+    assert most <= _summaries_at_once(leaves, threads=1)
+
+
 def test_write_blocks_reconcile_both_grids_where_that_fits() -> None:
     source = MemorySource(np.zeros((120, 4), "uint8"), ("sample", "x"), "sample", {})
     shape = apply_step(source, (8, 4), np.dtype("float32"), frozenset(), block_bytes=1000)
     assert shape[0] % 8 == 0
-    phase = plan_apply(source, (8, 4), np.dtype("float32"), threads_per_worker=2)
+    phase = plan_apply(source, (8, 4), np.dtype("float32"), Workers(threads=2))
     assert phase.blocks == 15
     assert phase.bytes_written == 120 * 4 * 4
 
@@ -110,7 +128,7 @@ def test_chunks_are_read_again_as_seldom_as_a_block_allows(
 
     source = Stored(np.broadcast_to(np.float32(0), shape), tuple("abcd"[: len(shape)]), "a", {})
     step = apply_step(source, output_chunks, np.dtype("float32"), frozenset(), DEFAULT_BLOCK_BYTES)
-    phase = plan_apply(source, step, np.dtype("float32"), threads_per_worker=2)
+    phase = plan_apply(source, step, np.dtype("float32"), Workers(threads=2))
     assert phase.bytes_read <= reads_at_most * math.prod(shape) * 4
     assert math.prod(step) * 4 <= DEFAULT_BLOCK_BYTES
 
@@ -151,8 +169,18 @@ def test_the_predicted_peak_memory_holds(tmp_path: Path) -> None:
 def test_tasks_are_those_of_one_tree_for_each_box_of_features(threads: int, leaves: int) -> None:
     source = MemorySource(np.zeros((40, 6), "float32"), ("cell", "gene"), "cell", {})
     blocks = Tiling.regular((40, 6), (2, 3))
-    phase = plan_fit(Pass(0, ("gene",), ("moments",), (0,)), source, blocks, threads_per_worker=threads)
+    phase = plan_fit(Pass(0, ("gene",), ("moments",), (0,)), source, blocks, Workers(threads=threads))
     assert phase.tasks == 2 * (leaves + merges(leaves))
+
+
+@pytest.mark.parametrize("workers", [Workers(1, 2), Workers(4, 1), Workers(2, 16)], ids=str)
+def test_tasks_are_those_for_all_threads_of_the_cluster(workers: Workers) -> None:
+    source = MemorySource(np.broadcast_to(np.uint8(0), (400, 2**21)), ("sample", "x"), "sample", {})
+    blocks = Tiling.regular(source.shape, (1, 2**21))
+    leaves = -(-400 // blocks_per_task(source, 400, 2**21, workers.count * workers.threads))
+    assert plan_fit(Pass(0, (), ("moments",), (0,)), source, blocks, workers).tasks == leaves + merges(leaves)
+    assert plan_apply(source, (1, 2**21), np.dtype("uint8"), workers).tasks == leaves + merges(leaves)
+    assert {Workers(1, 2): 31, Workers(4, 1): 58, Workers(2, 16): 400}[workers] == leaves
 
 
 @pytest.mark.parametrize(

@@ -173,7 +173,7 @@ class FittedChain:
         Returns
         -------
         ndarray of output_dtype
-            New, C-contiguous; its axes and their sizes are those of `output_sizes`.
+            C-contiguous, and new unless `room` is given; its axes and their sizes are those of `output_sizes`.
 
         Raises
         ------

@@ -23,7 +23,7 @@ BATCH_BYTES = 4 * 2**20  # of the output: what is normalized of a group at once,
 
 Codes: TypeAlias = NDArray[np.int32]
 Rows: TypeAlias = slice | NDArray[np.intp]
-Run: TypeAlias = Callable[[FittedChain, NDArray[Any]], NDArray[Any]]
+Run: TypeAlias = Callable[[FittedChain, NDArray[Any], Room | None], NDArray[Any]]
 
 
 def rows_by_code(codes: Codes) -> Iterator[tuple[int, Rows]]:
@@ -136,7 +136,7 @@ class GroupedChain:
         """`values` normalized; takes and raises what `FittedChain` does, but for an array without the sample dim."""
         values, own = np.asarray(values), self.dims if dims is None else dims
         left = self.output_sizes(dict(zip(own, values.shape, strict=False)))
-        return self._by_group(values, own, left, self.output_dtype, lambda chain, part: chain(part, own), room)
+        return self._by_group(values, own, left, self.output_dtype, lambda chain, part, place: chain(part, own, place), room)
 
     def inverse(
         self, values: NDArray[Any], dims: tuple[str, ...] | None = None, dtype: DTypeLike | None = None
@@ -146,7 +146,7 @@ class GroupedChain:
         left = self.input_sizes(dict(zip(own, values.shape, strict=False)))
         left = left if dims is not None else {dim: left[dim] for dim in self.dims if dim in left}
         result = self.input_dtype.newbyteorder("=") if dtype is None else np.dtype(dtype)
-        return self._by_group(values, own, left, result, lambda chain, part: chain.inverse(part, dims, dtype))
+        return self._by_group(values, own, left, result, lambda chain, part, _: chain.inverse(part, dims, dtype))
 
     def select(self, indexers: Mapping[str, Indexer]) -> GroupedChain:
         """The same function for a part of the samples and features: each indexer picks along one dim."""
@@ -169,7 +169,11 @@ class GroupedChain:
         groups = list(rows_by_code(self._codes_of(values.shape[axis])))
         self._check_seen(groups)
         if len(groups) <= 1:
-            return self._run(groups[0][0], values, left, dtype, run) if groups else run(self._part(self.overall), values)
+            return (
+                self._run(groups[0][0], values, left, dtype, run, room)
+                if groups
+                else run(self._part(self.overall), values, room)
+            )
         output = array_in(room, tuple(left.values()), dtype)
         before, after = (slice(None),) * axis, (slice(None),) * tuple(left).index(self.sample_dim)
         at_once = max(1, BATCH_BYTES * values.shape[axis] // max(1, output.nbytes))
@@ -191,11 +195,19 @@ class GroupedChain:
         if unseen and self.unseen == "error":
             raise InputMismatchError("samples of no group", found=f"{unseen} samples")
 
-    def _run(self, code: int, values: NDArray[Any], left: Mapping[str, int], dtype: np.dtype[Any], run: Run) -> NDArray[Any]:
+    def _run(
+        self,
+        code: int,
+        values: NDArray[Any],
+        left: Mapping[str, int],
+        dtype: np.dtype[Any],
+        run: Run,
+        room: Room | None = None,
+    ) -> NDArray[Any]:
         if code != UNSEEN:
-            return run(self._part(self.chains[code]), values)
+            return run(self._part(self.chains[code]), values, room)
         if self.unseen == "global":
-            return run(self._part(self.overall), values)
+            return run(self._part(self.overall), values, room)
         missing = np.empty((), dtype)
         cast_into(np.array(np.nan), missing, remedy="leave out samples of groups that were not fitted")
         return np.full(tuple(left.values()), missing)

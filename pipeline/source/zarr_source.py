@@ -157,7 +157,7 @@ class ZarrSource:
 
     @property
     def block_bytes(self) -> int | None:
-        """Little where compiled code decodes, into memory that is used again; Zarr itself takes long for each read."""
+        """What compiled code reads at a time; None where Zarr itself reads, which takes long for each block."""
         return None if self._reader.compiled is None else LOCAL_BLOCK_BYTES
 
     def read(self, block: Block, room: Room | None = None) -> NDArray[Any]:

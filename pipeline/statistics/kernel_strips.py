@@ -68,7 +68,7 @@ def count_strips(strips: NDArray[Any], length: Any, bits: Integers, limit: Any, 
     """Fill `into` with buckets of the sorted keys strips[:, :length], at the levels `bits` or coarser; returns how many."""
     items = np.empty(length, np.int64), np.empty(length, np.uint8), np.empty(length, np.int64)
     scratch = np.empty(length, np.int64), np.empty(2 * length, np.uint64), np.empty(length, np.bool_)
-    firsts = np.empty(2 * length + 2, np.int64)
+    firsts = np.empty(2 * length + 2, np.int64)  # of cells, and behind them of the runs in one of them
     lists, ends, levels = into[:3], into[3], into[4]
     own_bits = FULL_BITS if strips.itemsize == 8 else SINGLE_BITS
     near, end = own_bits, np.int64(0)

@@ -57,17 +57,21 @@ class Process:
         self.contender = contender
         self._process = process
         self._log = log
+        self._ended = ""
 
     def ask(self, task: Task, limit_seconds: float) -> Answer:
         """What became of `task`; a process that takes too long is ended."""
         if self._process.stdin is None or self._process.stdout is None:
             raise RuntimeError("started without pipes")
+        if self._ended:
+            return Answer(error=f"ended: a task before this was {self._ended}")
         with suppress(BrokenPipeError):
             self._process.stdin.write(task.to_line() + "\n")
             self._process.stdin.flush()
         if not select.select([self._process.stdout], [], [], limit_seconds)[0]:
             self._kill()
-            return Answer(error=f"not done within {limit_seconds:.0f} s")
+            self._ended = f"not done within {limit_seconds:.0f} s"
+            return Answer(error=self._ended)
         line = self._process.stdout.readline()
         return Answer.from_line(line) if line else Answer(error=f"its process ended, see {self._log}")
 

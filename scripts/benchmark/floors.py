@@ -1,6 +1,6 @@
 """The least that any program does: read and decode every chunk; for a new store also convert, encode and write.
 
-`python -m benchmark.floors NAME` is one of three: `zarr` reads through zarr-python with the codec pipeline that this program
+`python -m benchmark.floors NAME` is one of three: `zarr` reads through zarr-python with the compiled codecs that this program
 uses, `default` with zarr-python's own, `direct` decodes the stored objects without it. None uses this program's code.
 """
 
@@ -40,7 +40,7 @@ def each_box(threads: int, work: Callable[[Box], None], wanted: Iterable[Box]) -
 
 
 def read(task: Task, clock: Clock) -> None:
-    """Read and decode the blocks that the fit pass reads, and drop them."""
+    """Read and decode the task's blocks, and drop them."""
     with clock.timed():
         _read(task)
     clock.said["codec_pipeline"] = str(zarr.config.get("codec_pipeline.path"))
@@ -56,7 +56,7 @@ def _drop(values: Any) -> None:
 
 
 def copy(task: Task, clock: Clock) -> None:
-    """Write the same output: read the blocks that the writing pass reads, convert them, then encode and write."""
+    """Write the same output: read the task's blocks, convert them, then encode and write."""
     values = _output_values(task)
     with clock.timed():
         _copy(task, values)
@@ -120,7 +120,7 @@ def _decode(paths: list[Path], nbytes: int) -> None:
 
 
 def adopt_codec_pipeline() -> None:
-    """Read, and write, with the codec pipeline that this program reads with."""
+    """Read, and write, with the compiled codecs that this program reads with."""
     zarr.config.set(COMPILED_CODECS)
 
 

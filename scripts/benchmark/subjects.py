@@ -19,6 +19,8 @@ from pipeline.block import block_step
 MIB = 2**20
 DEFAULT_BLOCK_BYTES = 128 * MIB
 ZARR_BLOCK_BYTES = 32 * MIB
+SMALL_BLOCK_BYTES = 4 * MIB
+BLOCKS_AT_LEAST = 16
 GROWTH_ROUNDS = 3
 GROWTH_BLOCK_BYTES = 8 * MIB
 TASKS = {
@@ -70,7 +72,8 @@ class Subject:
         """What a contender is asked, with the blocks in which reading through zarr-python is fastest."""
         store = self.small if small else self.store
         array = zarr.open_array(store, path=self.array, mode="r")
-        block = block_step(array.shape, array.shards or array.chunks, array.dtype.itemsize, ZARR_BLOCK_BYTES)
+        block_bytes = min(ZARR_BLOCK_BYTES, max(SMALL_BLOCK_BYTES, array.nbytes // BLOCKS_AT_LEAST))
+        block = block_step(array.shape, array.shards or array.chunks, array.dtype.itemsize, block_bytes)
         return Task(kind, str(store), self.array, self.dims, self.per, threads, self.block_bytes, block, block, str(output))
 
 

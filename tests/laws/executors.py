@@ -46,7 +46,10 @@ class ShuffledExecutor:
 
 def _done(task: BlockTask[Any], block: Block, reading: Room, working: Room) -> Any:
     """The result, after what it may have been made from is overwritten: nothing of it may lie there."""
-    result = task(block, task.source.read(block, reading), working)
+    values = task.source.read(block)
+    held = reading.array(values.shape, values.dtype)
+    held[...] = values
+    result = task(block, held, working)
     for room in (reading, working):
         room.array((room.size,), np.uint8).fill(0xA5)
     return result

@@ -16,6 +16,7 @@ from pipeline.normalize.chain import FittedChain
 from pipeline.normalize.grouped import UNSEEN, GroupedChain, rows_by_code
 from pipeline.normalize.standard import ZScore
 from pipeline.normalize.unit_norm import UnitNorm
+from pipeline.room import Room
 
 DIMS = ("cell", "y", "gene")
 VALUES = np.random.default_rng(2).normal(3.0, 5.0, (40, 3, 4))
@@ -77,6 +78,15 @@ def test_a_block_takes_its_output_and_a_few_batches(arranged, groups, unseen):
         tracemalloc.stop()
     assert output.nbytes == values.nbytes > 40 * 2**20
     assert peak < output.nbytes + 4 * grouped.BATCH_BYTES
+
+
+@pytest.mark.parametrize("codes", [[1] * 6, [0, 1, 1, 0, 1, 0]], ids=["one group", "two groups"])
+def test_the_result_lies_in_the_room_that_is_given(codes):
+    values, room = VALUES[:6], Room()
+    chain = GroupedChain(OVERALL, CHAINS, np.array(codes, np.int32), "global")
+    result = chain(values, room=room)
+    np.testing.assert_array_equal(result, chain(values))
+    assert np.shares_memory(result, room.array(result.shape, result.dtype))
 
 
 def test_all_samples_of_no_group_are_counted():

@@ -10,10 +10,12 @@ import numpy as np
 import pytest
 import zarr
 from numcodecs import Delta
+from zarr.codecs import TransposeCodec
 from zarr.storage import LocalStore, MemoryStore
 
 from pipeline.block import Block, tile
 from pipeline.errors import ChunkError
+from pipeline.source.compiled import compiled_chunks
 from pipeline.source.reader import BlockReader
 from pipeline.source.zarr_source import open_array
 from tests.source.stores import LAYOUTS, SHAPE, CountingStore, Stored, numbered, write_store
@@ -58,15 +60,30 @@ def test_what_compiled_code_does_not_know_is_read_by_zarr(tmp_path: Path) -> Non
         reader = _reader(path)
         assert reader.compiled is None
         np.testing.assert_array_equal(reader.read(Block((0, 0, 0), SHAPE)), numbered())
-    by_columns = tmp_path / "columns.zarr"
-    array = zarr.create_array(by_columns, name="images", shape=SHAPE, chunks=(3, 2, 4), dtype="f4", zarr_format=2, order="F")
-    array[...] = numbered()
-    for block in (Block((0, 0, 0), SHAPE), Block((1, 1, 1), (6, 4, 5))):
-        np.testing.assert_array_equal(_reader(by_columns).read(block), numbered()[block.slices])
     store = MemoryStore()
     array = zarr.create_array(store, shape=SHAPE, chunks=SHAPE, dtype="f4")
     array[...] = numbered()
     assert BlockReader(array, store).compiled is None
+
+
+@pytest.mark.parametrize(
+    "layout",
+    [
+        {"zarr_format": 2, "order": "F"},
+        {"zarr_format": 3, "filters": [TransposeCodec(order=(2, 0, 1))]},
+        {"zarr_format": 3, "filters": [TransposeCodec(order=(2, 0, 1))], "shards": (6, 4, 8)},
+    ],
+    ids=["order F", "transposed", "transposed in shards"],
+)
+def test_compiled_code_reads_and_writes_arrays_in_another_order(layout: dict[str, Any], tmp_path: Path) -> None:
+    path, values = tmp_path / "in.zarr", numbered()
+    array = zarr.create_array(path, name="images", shape=SHAPE, chunks=(3, 2, 4), dtype=values.dtype, **layout)
+    chunks = compiled_chunks(array, LocalStore(path))
+    assert chunks is not None
+    chunks.write(Block((0, 0, 0), SHAPE), values)
+    for block in (Block((0, 0, 0), SHAPE), Block((1, 1, 1), (6, 4, 5))):
+        np.testing.assert_array_equal(array[block.slices], values[block.slices])
+        np.testing.assert_array_equal(_reader(path).read(block), values[block.slices])
 
 
 @pytest.mark.skipif(not IO_COUNTS.exists(), reason="only Linux counts what a process reads")
