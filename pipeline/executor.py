@@ -138,9 +138,9 @@ def blocks_per_task(source: Source, blocks: int, block_size: int, threads: int) 
     >>> from pipeline.source.memory import MemorySource
     >>> source = MemorySource(np.zeros(1, "uint8"), ("sample",))
     >>> blocks_per_task(source, 200, 8 * 2**20, threads=2), blocks_per_task(source, 200, 128 * 2**20, threads=2)
-    (4, 1)
+    (7, 1)
     >>> blocks_per_task(source, 1_000_000, 2**27, threads=2), blocks_per_task(source, 1_000_000, 2**27, threads=1000)
-    (245, 63)
+    (326, 63)
     """
     if isinstance(source, LazySource | HeldSource):
         return 1
