@@ -138,7 +138,8 @@ def _refused(path: Path, error: OSError) -> WriteError:
 
 
 def _exists(path: Path) -> OutputExistsError:
-    return OutputExistsError("something is already there", where=str(path), remedy="choose another path or ask for overwrite")
+    remedy = "choose another path, or replace it: --set output.overwrite=true, in Python overwrite=True"
+    return OutputExistsError("something is already there", where=str(path), remedy=remedy)
 
 
 def _write_files(folder: Path, files: Mapping[str, bytes]) -> None:
