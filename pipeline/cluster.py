@@ -29,16 +29,7 @@ from threadpoolctl import threadpool_limits
 from pipeline.block import Block, Tiling
 from pipeline.config import AddressClusterConfig, ClusterConfig, LocalClusterConfig
 from pipeline.errors import ClusterError
-from pipeline.executor import (
-    MERGE_FAN_IN,
-    Advance,
-    BlockTask,
-    Executor,
-    Workers,
-    blocks_per_task,
-    read_to_hold,
-    run_blocks,
-)
+from pipeline.executor import MERGE_FAN_IN, Advance, BlockTask, Executor, Workers, blocks_per_task, read_to_hold, run_blocks
 from pipeline.room import Room
 from pipeline.source.held import HeldSource, assemble
 from pipeline.source.lazy import LazySource

@@ -394,9 +394,8 @@ def plan_fit(
     feature_axes = tuple(axis for axis, dim in enumerate(source.dims) if dim in each.per)
     trees = math.prod(len(blocks.starts[axis]) for axis in feature_axes)
     leaves = -(-len(blocks) // max(1, trees))
-    merging = workers.threads * per_thread + _summaries_bytes(
-        each, source, _summaries_at_once(leaves, workers.threads) * groups
-    )
+    at_once = _summaries_at_once(leaves, workers.threads) * groups
+    merging = workers.threads * per_thread + _summaries_bytes(each, source, at_once)
     deriving = _summaries_bytes(each, source, groups) + DERIVING * summary_bytes(each, source) + QUANTILES * quantile_bytes
     peak = max(max(merging, deriving) + parameters.total, SAVING * parameters.stored)
     return Phase(
@@ -502,12 +501,14 @@ def summary_bytes(each: Pass, source: Source) -> int:
 
 def merges(leaves: int) -> int:
     """How many merge tasks join `leaves` summaries."""
-    count = 0
+    return sum(width // MERGE_FAN_IN + (width % MERGE_FAN_IN > 1) for width in _widths(leaves))
+
+
+def _widths(leaves: int) -> Iterator[int]:
+    """How many summaries there are on each level of a tree of so many leaves where they are merged, the leaves first."""
     while leaves > 1:
-        full, rest = divmod(leaves, MERGE_FAN_IN)
-        count += full + (rest > 1)
-        leaves = full + (rest > 0)
-    return count
+        yield leaves
+        leaves = -(-leaves // MERGE_FAN_IN)
 
 
 def _summaries_at_once(leaves: int, threads: int) -> int:
@@ -516,9 +517,7 @@ def _summaries_at_once(leaves: int, threads: int) -> int:
     Every thread may be merging: what it merges, what it makes, and the last block's. Or all but one of those that are to be
     merged wait on every level, beside what the threads work on.
     """
-    levels, width = 0, leaves
-    while width > 1:
-        levels, width = levels + 1, -(-width // MERGE_FAN_IN)
+    levels = len(list(_widths(leaves)))
     merging = threads * (min(MERGE_FAN_IN, max(1, leaves)) + 2)
     return max(merging, 3 * threads + (MERGE_FAN_IN - 1) * levels)
 

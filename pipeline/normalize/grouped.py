@@ -168,12 +168,10 @@ class GroupedChain:
         axis = dims.index(self.sample_dim)
         groups = list(rows_by_code(self._codes_of(values.shape[axis])))
         self._check_seen(groups)
-        if len(groups) <= 1:
-            return (
-                self._run(groups[0][0], values, left, dtype, run, room)
-                if groups
-                else run(self._part(self.overall), values, room)
-            )
+        if not groups:
+            return run(self._part(self.overall), values, room)
+        if len(groups) == 1:
+            return self._run(groups[0][0], values, left, dtype, run, room)
         output = array_in(room, tuple(left.values()), dtype)
         before, after = (slice(None),) * axis, (slice(None),) * tuple(left).index(self.sample_dim)
         at_once = max(1, BATCH_BYTES * values.shape[axis] // max(1, output.nbytes))

@@ -123,7 +123,10 @@ def parted(strip: NDArray[Any], shift: Any) -> Any:
 
 @compiled
 def find_cells(strip: NDArray[Any], shift: Any, firsts: Integers) -> Any:
-    """Fill `firsts` with where keys begin that differ but for the last `shift` bits, and with the end; returns how many."""
+    """Fill `firsts` with where keys begin that differ but for the last `shift` bits, and with the end; returns how many.
+
+    No branch depends on the values: it could not be foreseen.
+    """
     count, shift = np.int64(1), alike(strip, shift)
     firsts[0] = 0
     for at in range(1, len(strip)):
@@ -143,17 +146,9 @@ def alike(strip: NDArray[Any], number: Any) -> Any:
 
 @compiled
 def count_runs(strip: NDArray[Any], firsts: Integers, into: Column, end: Any) -> Any:
-    """A bucket for each of the different keys, behind the first `end` of others; returns where they end. Overwrites `firsts`.
-
-    Where runs begin is found without a branch that would depend on the values: it could not be foreseen.
-    """
+    """A bucket for each of the different keys, behind the first `end` of others, by way of `firsts`; returns where they end."""
     keys, sizes, counts = into
-    runs = np.int64(1)
-    firsts[0] = 0
-    for at in range(1, len(strip)):
-        firsts[runs] = at
-        runs += strip[at] != strip[at - 1]
-    firsts[runs] = len(strip)
+    runs = find_cells(strip, np.int64(0), firsts)
     for run in range(runs):
         first = firsts[run]
         keys[end + run], sizes[end + run], counts[end + run] = wide_key(strip, first), 0, firsts[run + 1] - first

@@ -28,10 +28,7 @@ class ShuffledExecutor:
         groups: Sequence[Sequence[Block]],
         advance: Advance,
     ) -> list[Result]:
-        return [
-            self._merged(merge, [_done(task, blocks[index], Room(), Room()) for index in self._order(len(blocks))])
-            for blocks in groups
-        ]
+        return [self._merged(merge, [_done(task, blocks[index]) for index in self._order(len(blocks))]) for blocks in groups]
 
     def _order(self, count: int) -> list[int]:
         return [int(index) for index in self.generator.permutation(count)]
@@ -44,9 +41,9 @@ class ShuffledExecutor:
         return results[0]
 
 
-def _done(task: BlockTask[Any], block: Block, reading: Room, working: Room) -> Any:
+def _done(task: BlockTask[Any], block: Block) -> Any:
     """The result, after what it may have been made from is overwritten: nothing of it may lie there."""
-    values = task.source.read(block)
+    values, reading, working = task.source.read(block), Room(), Room()
     held = reading.array(values.shape, values.dtype)
     held[...] = values
     result = task(block, held, working)
