@@ -14,7 +14,7 @@ import numpy as np
 
 from pipeline.statistics.kernel_limbs import add_sums, cover
 from pipeline.statistics.kernel_sums import add_patterns
-from pipeline.statistics.kernel_windows import BEGIN, GROUP, LANES, SCALE, UNIT, WINDOW_FACTS
+from pipeline.statistics.kernel_windows import BEGIN, GROUP, LANES, SCALE, UNIT, WINDOW_FACTS, add_slim_window
 from pipeline.statistics.kernels import Floats, Integers, cast_to, choose, compiled, fill, inlined, load, magnitude, some, store
 
 FACTS = WINDOW_FACTS + 8
@@ -37,7 +37,8 @@ def add_columns(
     layout: Integers,
     add_window: Any,
     terms: Integers,
-    rules: tuple[int, int, int],
+    usual: tuple[int, int],
+    slim: tuple[int, int],
     scratch: Any,
 ) -> Integers:
     """Add all columns of a panel to what is known of their features; returns the limbs.
@@ -46,27 +47,30 @@ def add_columns(
     second one if some are very near to zero. What is left when it is hardly anything, or after many windows, is
     added one by one.
     """
-    bits, reach, _ = rules
-    facts, totals, sums, taken, strips, sizes, table, used = scratch
+    facts, totals, kept, units, sums, taken, strips, sizes, table, used = scratch
     for at in range(0, width, GROUP):
         sweep(panel, at, width, rows, facts)
         least, greatest = record(facts, features, at, counts, extrema)
         if greatest == 0:
             continue
-        limbs = cover(limbs, layout, exponent(least) - bits, exponent(greatest))
+        limbs = cover(limbs, layout, exponent(least) - usual[0], exponent(greatest))
         for lane in range(0, GROUP, LANES):
             left = np.int64(LANES * rows)
             for _ in range(MOST_WINDOWS):
-                if not open_window(facts, lane, features, at, bits, reach):
+                is_slim = slim[0] > 0 and open_window(facts, lane, features, at, slim, units) and is_within(facts, lane)
+                if not is_slim and not open_window(facts, lane, features, at, usual, units):
                     break
                 source, start, step = panel, at + lane, width
-                if is_window(facts, lane, rows):
+                if is_within(facts, lane) and is_finite(facts, lane, rows):
                     left = np.int64(0)
                 else:
                     left = take_window(panel, at + lane, width, rows, facts, lane, taken)
                     source, start, step = taken, 0, LANES
-                add_window(source, start, step, rows, facts, lane, totals)
-                add_totals(totals, sums, terms, facts, lane, features, at, limbs, layout)
+                if is_slim:
+                    add_slim_window(source, start, step, rows, facts, lane, totals)
+                else:
+                    add_window(source, start, step, rows, facts, lane, totals)
+                keep_totals(totals, kept, units, terms, sums, facts, lane, features, at, limbs, layout)
                 if FEW * left < LANES * rows:
                     break
             if left:
@@ -128,20 +132,26 @@ def exponent(size: float) -> int:
 
 
 @compiled
-def open_window(facts: Floats, lane: int, features: Integers, at: int, bits: int, reach: int) -> bool:
+def open_window(facts: Floats, lane: int, features: Integers, at: int, rule: tuple[int, int], units: Integers) -> bool:
     """Set the windows of eight columns, from BEGIN to above their TOP, alike for columns that are all of one feature.
 
-    False, with nothing set, where SCALE could overflow.
+    Those of `units`, in which totals are kept, are taken again where all that is left lies in them. False, with nothing set,
+    where SCALE could overflow.
     """
-    alike, top = True, 0.0
+    bits, reach = rule
+    alike, top, least = True, 0.0, np.inf
     for column in range(lane, lane + LANES):
         if 0 < facts[TOP, column] < LEAST_TOP:
             return False
         alike = alike and features[at + column] == features[at + lane]
-        top = max(top, facts[TOP, column])
+        top, least = max(top, facts[TOP, column]), min(least, facts[LEAST, column])
     for column in range(lane, lane + LANES):
-        top = top if alike else facts[TOP, column]
+        if not alike:
+            top, least = facts[TOP, column], facts[LEAST, column]
         end = exponent(top)
+        before = units[at + column] + bits
+        if end < before and math.ldexp(1.0, before - reach) <= least:
+            end = before
         facts[BEGIN, column] = math.ldexp(1.0, end - reach) if top > 0 else 0.0
         facts[SCALE, column] = math.ldexp(1.0, bits - end)
         facts[UNIT, column] = end - bits
@@ -149,12 +159,21 @@ def open_window(facts: Floats, lane: int, features: Integers, at: int, bits: int
 
 
 @inlined
-def is_window(facts: Floats, lane: int, rows: int) -> bool:
-    """Whether all values of eight columns are 0 or in their windows."""
+def is_within(facts: Floats, lane: int) -> bool:
+    """Whether none of the finite values of eight columns but 0 is below their windows."""
+    within = True
     for column in range(lane, lane + LANES):
-        if facts[LEAST, column] < facts[BEGIN, column] or facts[FINITE, column] < rows:
-            return False
-    return True
+        within = within and facts[LEAST, column] >= facts[BEGIN, column]
+    return within
+
+
+@inlined
+def is_finite(facts: Floats, lane: int, rows: int) -> bool:
+    """Whether all values of eight columns are finite."""
+    finite = True
+    for column in range(lane, lane + LANES):
+        finite = finite and facts[FINITE, column] == rows
+    return finite
 
 
 @compiled
@@ -186,10 +205,12 @@ def take_window(panel: Floats, at: int, stride: int, rows: int, facts: Floats, l
 
 
 @compiled
-def add_totals(
+def keep_totals(
     totals: Floats,
-    sums: Integers,
+    kept: Integers,
+    units: Integers,
     terms: Integers,
+    sums: Integers,
     facts: Floats,
     lane: int,
     features: Integers,
@@ -197,16 +218,46 @@ def add_totals(
     limbs: Integers,
     layout: Integers,
 ) -> None:
-    """Add the totals of eight columns' windows to the limbs of their features, by way of `sums`, which are 0 before and after.
+    """Add the totals of eight columns' windows to what is `kept` of the panels above, if that is of the same units.
 
-    Those of neighbouring columns of one feature and unit are added up before: eight of them are exact as int64.
+    What is kept of another unit enters the limbs first.
     """
-    for column in range(lane, lane + LANES):
+    first = at + lane
+    for column in range(LANES):
+        unit = np.int64(facts[UNIT, lane + column])
+        if units[first + column] != unit:
+            put_totals(kept, units, first + column, first + column + 1, terms, sums, features, limbs, layout)
+            units[first + column] = unit
+    own = kept[first // LANES]
+    for term in range(len(terms)):
+        for column in range(LANES):
+            own[term, column] += np.int64(totals[term, column])
+
+
+@compiled
+def put_totals(
+    kept: Integers,
+    units: Integers,
+    first: int,
+    stop: int,
+    terms: Integers,
+    sums: Integers,
+    features: Integers,
+    limbs: Integers,
+    layout: Integers,
+) -> None:
+    """Add what is kept of columns to the limbs of their features, by way of `sums`, which are 0 before and after.
+
+    That of neighbouring columns of one feature and unit is added up before.
+    """
+    for column in range(first, stop):
+        own = kept[column // LANES]
         for term in range(len(terms)):
-            sums[term] += np.int64(totals[term, column - lane])
-        feature, unit = features[at + column], facts[UNIT, column]
-        if column + 1 == lane + LANES or features[at + column + 1] != feature or facts[UNIT, column + 1] != unit:
-            add_sums(sums, terms, int(unit), limbs[feature], layout)
+            sums[term] += own[term, column % LANES]
+            own[term, column % LANES] = 0
+        behind = column + 1
+        if behind == stop or behind % LANES == 0 or features[behind] != features[column] or units[behind] != units[column]:
+            add_sums(sums, terms, units[column], limbs[features[column]], layout)
 
 
 @compiled

@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from pipeline.statistics.kernel_columns import FACTS, add_columns
+from pipeline.statistics.kernel_columns import FACTS, add_columns, put_totals
 from pipeline.statistics.kernel_limbs import carry
 from pipeline.statistics.kernel_sums import EXPONENTS, TABLE_COLUMNS
 from pipeline.statistics.kernel_windows import (
@@ -24,6 +24,8 @@ from pipeline.statistics.kernel_windows import (
     NARROW_REACH,
     NARROW_ROWS,
     NARROW_TERMS,
+    SLIM_BITS,
+    SLIM_REACH,
     WIDE_BITS,
     WIDE_REACH,
     WIDE_ROWS,
@@ -35,6 +37,7 @@ from pipeline.statistics.kernels import Floats, Integers, compiled, inlined, loa
 from pipeline.statistics.tiles import goes_by_features
 
 MOST_COLUMNS = 128
+KEPT_PANELS = 64  # whose totals, below 2⁵³ each, and those of eight columns, an int64 holds together
 
 
 def row_fold(shape: tuple[int, ...]) -> int:
@@ -62,7 +65,8 @@ def add_singles(
     `fold`, which divides outer, as many rows (feature, inner) make one that panels are cut from; with 0 a panel is of one
     feature.
     """
-    rules = (NARROW_BITS, NARROW_REACH, NARROW_ROWS)
+    usual, slim = (NARROW_BITS, NARROW_REACH), (SLIM_BITS, SLIM_REACH)
+    rules = (NARROW_ROWS, usual, slim)
     return add_block(block, fold, first, counts, extrema, limbs, layout, add_narrow_window, NARROW_TERMS, rules)
 
 
@@ -71,7 +75,8 @@ def add_doubles(
     block: Floats, fold: int, first: int, counts: Integers, extrema: Floats, limbs: Integers, layout: Integers
 ) -> Integers:
     """Add a C-contiguous block of float64, as `add_singles` does."""
-    rules = (WIDE_BITS, WIDE_REACH, WIDE_ROWS)
+    usual, no_slim = (WIDE_BITS, WIDE_REACH), (0, 0)
+    rules = (WIDE_ROWS, usual, no_slim)
     return add_block(block, fold, first, counts, extrema, limbs, layout, add_wide_window, WIDE_TERMS, rules)
 
 
@@ -86,32 +91,39 @@ def add_block(
     layout: Integers,
     add_window: Any,
     terms: Integers,
-    rules: tuple[int, int, int],
+    rules: tuple[int, tuple[int, int], tuple[int, int]],
 ) -> Integers:
     """What `add_singles` and `add_doubles` do, with what adds up a window, its terms, and how many bits and rows it takes."""
-    most_rows = rules[2]
+    most_rows, usual, slim = rules
     flat = block.reshape(block.size)
     panel, features = np.empty(MOST_COLUMNS * most_rows, block.dtype), np.empty(MOST_COLUMNS, np.int64)
     facts, totals, sums = np.empty((FACTS, GROUP)), np.empty((len(terms), LANES)), np.zeros(len(terms), np.int64)
+    kept, units = np.zeros((MOST_COLUMNS // LANES, len(terms), LANES), np.int64), np.zeros(MOST_COLUMNS, np.int64)
     taken, strips, sizes = np.empty(LANES * most_rows, block.dtype), np.empty((LANES, most_rows)), np.empty(LANES, np.int64)
     table, used = np.zeros((EXPONENTS, TABLE_COLUMNS), np.int64), np.empty(EXPONENTS, np.int64)
-    scratch = (facts, totals, sums, taken, strips, sizes, table, used)
-    for which in range(panel_count(block.shape, fold, most_rows)):
-        rows, width = fill_panel(flat, block.shape, fold, which, most_rows, first, panel, features)
-        limbs = add_columns(panel, rows, width, features, counts, extrema, limbs, layout, add_window, terms, rules, scratch)
+    scratch = (facts, totals, kept, units, sums, taken, strips, sizes, table, used)
+    across, down = panel_counts(block.shape, fold, most_rows)
+    for column in range(across):
+        for row in range(down):
+            rows, width = fill_panel(flat, block.shape, fold, row, column, most_rows, first, panel, features)
+            limbs = add_columns(
+                panel, rows, width, features, counts, extrema, limbs, layout, add_window, terms, usual, slim, scratch
+            )
+            if row % KEPT_PANELS == KEPT_PANELS - 1 or row == down - 1:
+                put_totals(kept, units, 0, width, terms, sums, features, limbs, layout)
     for feature in range(first, first + block.shape[1]):
         carry(limbs[feature], layout)
     return limbs
 
 
 @inlined
-def panel_count(shape: tuple[int, int, int], fold: int, most_rows: int) -> int:
-    """How many panels a block makes."""
+def panel_counts(shape: tuple[int, int, int], fold: int, most_rows: int) -> tuple[int, int]:
+    """How many panels a block makes: side by side, and of the same columns one after the other."""
     outer, kept, inner = shape
     if fold == 0:
-        return kept * -(-outer * inner // (most_rows * GROUP))
+        return kept, -(-outer * inner // (most_rows * GROUP))
     row_size = fold * kept * inner
-    return -(-outer // (fold * most_rows)) * -(-row_size // width_of(row_size))
+    return -(-row_size // width_of(row_size)), -(-outer // (fold * most_rows))
 
 
 @inlined
@@ -126,7 +138,8 @@ def fill_panel(
     flat: Floats,
     shape: tuple[int, int, int],
     fold: int,
-    which: int,
+    down: int,
+    across: int,
     most_rows: int,
     first: int,
     panel: Floats,
@@ -135,17 +148,15 @@ def fill_panel(
     """Copy one of a block's panels, and set which features its columns are of; returns its rows and its width."""
     outer, kept, inner = shape
     if fold == 0:
-        parts = -(-outer * inner // (most_rows * GROUP))
-        feature, start = which // parts, which % parts * most_rows * GROUP
+        start = down * most_rows * GROUP
         size = min(most_rows * GROUP, outer * inner - start)
-        copy_feature(flat, shape, feature, start, size, panel)
+        copy_feature(flat, shape, across, start, size, panel)
         for at in range(GROUP):
-            features[at] = first + feature
+            features[at] = first + across
         return -(-size // GROUP), GROUP
     row_size = fold * kept * inner
     width = width_of(row_size)
-    across = -(-row_size // width)
-    row, column = which // across * most_rows, which % across * width
+    row, column = down * most_rows, across * width
     rows, size = min(most_rows, outer // fold - row), min(width, row_size - column)
     copy_rows(flat, row * row_size + column, row_size, rows, size, panel, width)
     for at in range(width):

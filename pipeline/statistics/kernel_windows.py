@@ -30,6 +30,9 @@ NARROW_TERMS = terms_of(DIGIT_BITS, (0,), (0, 2), range(5), range(0, 7, 2), twic
 NARROW_FACTORS = 2.0 ** -(NARROW_TERMS[:, 1] // DIGIT_BITS * DIGIT_BITS)
 NARROW_ROWS = 1024
 
+SLIM_BITS = 32  # so few that three digits hold the square: what spreads less needs two thirds of the products
+SLIM_REACH = SLIM_BITS - 23
+
 WIDE_BITS = 3 * DIGIT_BITS - 1
 WIDE_REACH = WIDE_BITS - 52
 WIDE_TERMS = terms_of(DIGIT_BITS, (0, 2), (0, 2, 4), range(8), range(0, 11, 2), twice=range(1, 10))
@@ -76,6 +79,40 @@ def add_narrow_window(panel: Floats, at: int, stride: int, rows: int, facts: Flo
         twice5 = multiply_add(s2, s3, twice5)
     powers = (first0, second0, second2, third0, third1, third2, third3, third4)
     fourths = (fourth0, fourth2, fourth4, fourth6, twice1, twice2, twice3, twice4, twice5)
+    for term, total in enumerate(powers + fourths):
+        store(totals, LANES * term, total * fill(NARROW_FACTORS[term], total))
+
+
+@compiled
+def add_slim_window(panel: Floats, at: int, stride: int, rows: int, facts: Floats, lane: int, totals: Floats) -> None:
+    """What `add_narrow_window` does, of numbers that are whole and below 2³² times SCALE."""
+    scale = load(facts, GROUP * SCALE + lane, LANES)
+    zero, round1, round2 = fill(0.0, scale), fill(ROUND_1, scale), fill(ROUND_2, scale)
+    first0 = second0 = second2 = third0 = third1 = third2 = third3 = zero
+    fourth0 = fourth2 = fourth4 = twice1 = twice2 = twice3 = zero
+    for row in range(rows):
+        x = cast_to(load(panel, at + row * stride, LANES), scale) * scale
+        x1 = (x + round1) - round1
+        x0 = x - x1
+        square = x * x
+        s2 = (square + round2) - round2
+        low = square - s2
+        s1 = (low + round1) - round1
+        s0 = low - s1
+        first0 = first0 + x
+        second0, second2 = second0 + low, second2 + s2
+        third0 = multiply_add(x0, s0, third0)
+        third1 = multiply_add(x1, s0, multiply_add(x0, s1, third1))
+        third2 = multiply_add(x1, s1, multiply_add(x0, s2, third2))
+        third3 = multiply_add(x1, s2, third3)
+        fourth0 = multiply_add(s0, s0, fourth0)
+        fourth2 = multiply_add(s1, s1, fourth2)
+        fourth4 = multiply_add(s2, s2, fourth4)
+        twice1 = multiply_add(s0, s1, twice1)
+        twice2 = multiply_add(s0, s2, twice2)
+        twice3 = multiply_add(s1, s2, twice3)
+    powers = (first0, second0, second2, third0, third1, third2, third3, zero)
+    fourths = (fourth0, fourth2, fourth4, zero, twice1, twice2, twice3, zero, zero)
     for term, total in enumerate(powers + fourths):
         store(totals, LANES * term, total * fill(NARROW_FACTORS[term], total))
 

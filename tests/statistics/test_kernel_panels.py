@@ -126,7 +126,13 @@ def test_means_far_from_zero(mean):
 
 # Found by search: k and the m for which, with x = m·2^k in a window's unit, a digit or a sum of products of digits is greatest.
 LARGEST_DIGITS = {
-    "float32": {
+    "slim": {
+        0: [9437183, 10484312, 10693419, 14829104, 14829105, 15971382, 16512992, 16663769],
+        1: [8650751, 9436460, 11195728, 15763554, 16040117, 16711552],
+        4: [8392703, 8518660, 12578815, 13748197, 16646660, 16646661],
+        8: [8388623, 8396785, 10010805, 11112719, 16769026, 16777199, 16777212],
+    },
+    "narrow": {
         0: [9437183, 10484312, 10693419],
         1: [16040117],
         2: [13033593, 13033592],
@@ -134,7 +140,7 @@ LARGEST_DIGITS = {
         10: [13263594, 14682111],
         19: [16771451, 16777199, 16777212, 16777215],
     },
-    "float64": {
+    "wide": {
         0: [7821198031321688, 7881299103580159],
         1: [4519886143356912, 7740149542649864],
         3: [5331531883085823, 5515648541127772, 6483888788471627, 8903776442253131],
@@ -154,23 +160,54 @@ LARGEST_DIGITS = {
         ],
     },
 }
-WINDOW_BITS = {"float32": 43, "float64": 65}
+WINDOWS = {"slim": ("float32", 32), "narrow": ("float32", 43), "wide": ("float64", 65)}
 
 
-@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def largest_digits(window):
+    """Values of the largest digits, and one above which a window ends that holds them all."""
+    dtype, bits = WINDOWS[window]
+    largest = [float(m) * 2.0**k for k, significands in LARGEST_DIGITS[window].items() for m in significands]
+    return np.array(largest, dtype), 2.0 ** (bits - 1)
+
+
+@pytest.mark.parametrize("window", WINDOWS)
 @pytest.mark.parametrize("layout", ["rows", "features"])
-def test_full_panels_of_the_largest_digits(dtype, layout):
+def test_full_panels_of_the_largest_digits(window, layout):
     size = 5000 if layout == "rows" else 80_000
-    largest = [float(m) * 2.0**k for k, significands in LARGEST_DIGITS[dtype].items() for m in significands]
-    values = np.repeat(np.array(largest, dtype)[:, np.newaxis], size, axis=1)
+    largest, top = largest_digits(window)
+    values = np.repeat(largest[:, np.newaxis], size, axis=1)
     values[::2] *= -1
-    values[:, 0] = 2.0 ** (WINDOW_BITS[dtype] - 1)  # the window of the first panel ends above it
+    values[:, 0] = top
     times = 10 if layout == "rows" else 1  # so many features that one row is not made of several
     block = np.ascontiguousarray(np.tile(values, (times, 1)).T) if layout == "rows" else values
     sums = Moments.empty((len(values) * times,), block.dtype).update(block, (1,) if layout == "rows" else (0,)).sums
     for power in POWERS:
         exact = [(size - 1) * Fraction(float(row[1])) ** power + Fraction(float(row[0])) ** power for row in values]
         assert oracle.as_fractions(*sums.to_integers(power)) == exact * times
+
+
+@pytest.mark.parametrize("window", WINDOWS)
+def test_more_panels_than_totals_are_kept_of(window):
+    largest, top = largest_digits(window)
+    size = 16_384 * 130 + 5
+    for value in largest:
+        values = np.full(size, value)
+        values[0] = top
+        sums = Moments.empty((), values.dtype).update(values, ()).sums
+        for power in POWERS:
+            exact = (size - 1) * Fraction(float(value)) ** power + Fraction(top) ** power
+            assert oracle.as_fractions(*sums.to_integers(power)) == [exact]
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("factor", [0, 1, 3, 8, 12, 20])
+def test_panels_of_other_magnitudes_one_below_the_other(dtype, factor):
+    rng = np.random.default_rng(factor)
+    for width in (3, 140):
+        panel = np.arange(6000) // 1024
+        for order in (panel, -panel, rng.permutation(6)[panel]):
+            values = of_bits(rng, (6000, width), dtype, 0, 4) * np.ldexp(1.0, factor * order)[:, np.newaxis]
+            assert_exact(values.astype(dtype), (1,))
 
 
 @EXAMPLES
