@@ -184,11 +184,12 @@ def block_step(
     itemsize: int,
     block_bytes: int = DEFAULT_BLOCK_BYTES,
     whole: frozenset[int] = frozenset(),
+    last: frozenset[int] = frozenset(),
 ) -> tuple[int, ...]:
     """The box size, in whole units, that comes closest to `block_bytes` without passing it.
 
-    Trailing dims grow first, so that a block is a run of storage and holds as many features as it can. One unit
-    is the least a block can be, even where that is more than `block_bytes`.
+    Trailing dims grow first, so that a block is a run of storage and holds as many features as it can; but the axes `last`
+    after all others. One unit is the least a block can be, even where that is more than `block_bytes`.
 
     Parameters
     ----------
@@ -202,6 +203,8 @@ def block_step(
         Decoded bytes that a block should take.
     whole : frozenset of int
         Axes along which a block must hold everything, for steps that look at whole vectors.
+    last : frozenset of int
+        Axes along which a block is to be short.
 
     Returns
     -------
@@ -211,10 +214,12 @@ def block_step(
     --------
     >>> block_step((60000, 28, 28), (100, 28, 28), itemsize=1, block_bytes=10**6)
     (1200, 28, 28)
+    >>> block_step((9000, 2000), (100, 500), 4, 10**6), block_step((9000, 2000), (100, 500), 4, 10**6, last=frozenset({1}))
+    ((100, 2000), (500, 500))
     """
     step = [size if axis in whole else min(width, size) for axis, (size, width) in enumerate(zip(shape, unit, strict=True))]
     step = [max(1, width) for width in step]
-    for axis in reversed(range(len(shape))):
+    for axis in sorted(range(len(shape)), key=lambda axis: (axis in last, -axis)):
         slice_bytes = math.prod(step) // step[axis] * itemsize
         fitting = block_bytes // slice_bytes
         if fitting < shape[axis]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import reduce
+from math import prod
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -110,20 +111,23 @@ class Gather:
     def _summarized(self, values: NDArray[Any], weights: NDArray[np.float64] | None) -> Summaries:
         """The summaries of `values` that the prefix put out."""
         axes = tuple(axis for axis, dim in enumerate(self.prefix.output_dims) if dim in self.per)
+        among = prod(self.feature_shape)
         if weights is None:
-            return summarize(self.summaries, values, axes)
+            return summarize(self.summaries, values, axes, among)
         different, places = np.unique(weights, return_inverse=True)
         parts = {
-            float(different[place]): summarize(self.summaries, values[(*self._before_samples, rows)], axes)
+            float(different[place]): summarize(self.summaries, values[(*self._before_samples, rows)], axes, among)
             for place, rows in rows_by_code(places.astype(np.int32))
         }
         return {name: Weighted({weight: part[name] for weight, part in parts.items()}) for name in self.summaries}
 
 
-def summarize(names: Iterable[str], values: NDArray[Any], feature_axes: tuple[int, ...]) -> Mapping[str, Summary]:
-    """The summaries `names` of `values`, each with one set for each position along `feature_axes`."""
+def summarize(
+    names: Iterable[str], values: NDArray[Any], feature_axes: tuple[int, ...], among: int | None = None
+) -> Mapping[str, Summary]:
+    """The summaries `names` of `values`, each with one set for each position along `feature_axes`, a part of so many."""
     shape = tuple(values.shape[axis] for axis in feature_axes)
-    return {name: SUMMARIES[name].empty(shape, values.dtype).update(values, feature_axes) for name in names}
+    return {name: SUMMARIES[name].empty(shape, values.dtype, among).update(values, feature_axes) for name in names}
 
 
 def merge_summaries(parts: Sequence[Summaries]) -> Summaries:

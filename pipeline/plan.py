@@ -313,18 +313,21 @@ def whole_axes(steps: Sequence[Step], source: Source, each: Pass | None = None) 
 def fit_blocks(source: Source, whole: frozenset[int], block_bytes: int, each: Pass, groups: int = 1) -> Tiling:
     """The blocks of the fit pass `each`: whole stored units, so that every chunk is read once.
 
-    They are as small as the source likes, but so large that it takes longer to read one than to merge its summaries.
+    They are as small as the source likes, but so large that it takes longer to read one than to merge its summaries. Where
+    they cannot be that large they hold many values of few features: of fewer features a summary is smaller.
     """
     if isinstance(source, LazySource | HeldSource):
         return source.blocks(whole)
     worth_merging = BLOCK_TO_SUMMARIES * groups * summary_bytes(each, source)
-    return Tiling.regular(source.shape, read_step(source, whole, _suited(source, block_bytes, worth_merging)))
+    suited = _suited(source, block_bytes, worth_merging)
+    features = frozenset(axis for axis, dim in enumerate(source.dims) if dim in each.per)
+    return Tiling.regular(source.shape, read_step(source, whole, suited, features if suited < worth_merging else frozenset()))
 
 
-def read_step(source: Source, whole: frozenset[int], block_bytes: int) -> tuple[int, ...]:
-    """The box size, in whole stored units, in which a source is read; along the axes `whole` a box holds everything."""
+def read_step(source: Source, whole: frozenset[int], block_bytes: int, last: frozenset[int] = frozenset()) -> tuple[int, ...]:
+    """The box size, in whole stored units, in which a source is read; `whole` and `last` as `block_step` has them."""
     itemsize = source.dtype.itemsize
-    return block_step(source.shape, source.read_unit, itemsize, _shared_out(source, itemsize, block_bytes), whole)
+    return block_step(source.shape, source.read_unit, itemsize, _shared_out(source, itemsize, block_bytes), whole, last)
 
 
 def apply_step(
@@ -394,8 +397,9 @@ def plan_fit(
     feature_axes = tuple(axis for axis, dim in enumerate(source.dims) if dim in each.per)
     trees = math.prod(len(blocks.starts[axis]) for axis in feature_axes)
     leaves = -(-len(blocks) // max(1, trees))
-    at_once = _summaries_at_once(leaves, workers.threads) * groups
-    merging = workers.threads * per_thread + _summaries_bytes(each, source, at_once)
+    part = math.prod(largest[axis] for axis in feature_axes) / max(1, feature_count(source, each.per))
+    at_once = math.ceil(_summaries_at_once(leaves, workers.threads) * part) + (trees > 1)
+    merging = workers.threads * per_thread + _summaries_bytes(each, source, at_once * groups)
     deriving = _summaries_bytes(each, source, groups) + DERIVING * summary_bytes(each, source) + QUANTILES * quantile_bytes
     peak = max(max(merging, deriving) + parameters.total, SAVING * parameters.stored)
     return Phase(

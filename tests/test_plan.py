@@ -20,9 +20,20 @@ from pipeline.config import Config, parse_config
 from pipeline.executor import Workers, blocks_per_task
 from pipeline.normalize.chain import bind_chain, parse_chain
 from pipeline.normalize.step import Input
-from pipeline.plan import Pass, _summaries_at_once, apply_step, merges, plan_apply, plan_fit, plan_passes, summary_bytes
+from pipeline.plan import (
+    Pass,
+    _summaries_at_once,
+    apply_step,
+    fit_blocks,
+    merges,
+    plan_apply,
+    plan_fit,
+    plan_passes,
+    summary_bytes,
+)
 from pipeline.run import plan_config
 from pipeline.source.memory import MemorySource
+from pipeline.source.zarr_source import ZarrSource
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -171,6 +182,30 @@ def test_tasks_are_those_of_one_tree_for_each_box_of_features(threads: int, leav
     blocks = Tiling.regular((40, 6), (2, 3))
     phase = plan_fit(Pass(0, ("gene",), ("moments",), (0,)), source, blocks, Workers(threads=threads))
     assert phase.tasks == 2 * (leaves + merges(leaves))
+
+
+def test_blocks_of_large_summaries_hold_many_values_of_few_features(tmp_path: Path) -> None:
+    """In blocks of 1/16 of the data, moments are small beside the values, buckets are not."""
+    shape, dims = (200_000, 2000), ("cell", "gene")
+    zarr.create_array(tmp_path / "x.zarr", shape=shape, chunks=(1000, 500), dtype="f4", dimension_names=dims)
+    source = ZarrSource(str(tmp_path / "x.zarr"), "", dims, "cell", "fill")
+    step = {
+        summary: fit_blocks(source, frozenset(), DEFAULT_BLOCK_BYTES, Pass(0, ("gene",), ("moments", summary), (0,))).largest
+        for summary in ("moments", "float_histogram")
+    }
+    assert step == {"moments": (4000, 2000), "float_histogram": (50_000, 500)}
+    whole = fit_blocks(source, frozenset({1}), DEFAULT_BLOCK_BYTES, Pass(0, ("gene",), ("float_histogram",), (0,)))
+    assert whole.largest == (12_000, 2000)
+
+
+def test_summaries_of_a_part_of_the_features_take_a_part_of_the_memory() -> None:
+    source = MemorySource(np.broadcast_to(np.float32(0), (200_000, 2000)), ("cell", "gene"), "cell", {})
+    each = Pass(0, ("gene",), ("float_histogram",), (0,))
+    tall, wide = (
+        plan_fit(each, source, Tiling.regular(source.shape, step), Workers(threads=2)).peak_bytes_per_worker
+        for step in ((25_000, 1000), (12_500, 2000))
+    )
+    assert wide - tall > 4 * summary_bytes(each, source)
 
 
 @pytest.mark.parametrize("workers", [Workers(1, 2), Workers(4, 1), Workers(2, 16)], ids=str)

@@ -64,12 +64,16 @@ class Buckets(NamedTuple):
     @classmethod
     def concatenate(cls, parts: Sequence[Buckets]) -> Buckets:
         """The lists of all features of the parts, in their order; at least one part."""
+        if len(parts) == 1:
+            return parts[0]
         keys, sizes, counts = (np.concatenate([part[at] for part in parts]) for at in range(3))
         ends = np.cumsum(np.concatenate([lengths_of(part.ends) for part in parts]))
         return cls(keys, sizes, counts, ends, np.concatenate([part.bits for part in parts]))
 
     def take(self, features: NDArray[np.intp]) -> Buckets:
         """The lists of `features`, in that order."""
+        if len(features) == len(self.ends) and (features[1:] > features[:-1]).all():
+            return self
         lengths = lengths_of(self.ends)[features]
         ends = np.cumsum(lengths)
         entries = np.arange(lengths.sum()) + np.repeat(self.ends[features] - ends, lengths)

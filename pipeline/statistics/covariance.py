@@ -88,7 +88,7 @@ class CovarianceSums:
         return self.comoments / (self.nobs - ddof)
 
     @classmethod
-    def empty(cls, feature_shape: tuple[int, ...], dtype: np.dtype[Any]) -> CovarianceSums:
+    def empty(cls, feature_shape: tuple[int, ...], dtype: np.dtype[Any], among: int | None = None) -> CovarianceSums:
         """The summary of no samples of `dtype`; raises DataError where that is not real or has more than 64 bits."""
         if dtype.kind not in "biuf" or dtype.itemsize > 8:
             raise DataError("no covariance of this dtype", found=dtype, expected="a real dtype of at most 64 bits")

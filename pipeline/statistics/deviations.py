@@ -53,7 +53,7 @@ class Deviations:
         return self.nobs.shape
 
     @classmethod
-    def empty(cls, feature_shape: tuple[int, ...], dtype: np.dtype[Any]) -> Deviations:
+    def empty(cls, feature_shape: tuple[int, ...], dtype: np.dtype[Any], among: int | None = None) -> Deviations:
         """The summary of no values of `dtype`; raises DataError where that is no real dtype of at most 64 bits."""
         nothing = Moments.empty(feature_shape, dtype)
         return cls(np.zeros(feature_shape, np.int64), nothing.sums)

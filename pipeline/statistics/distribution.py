@@ -67,7 +67,7 @@ class Distribution:
         """Whether `counts` are sums of weights that are not whole numbers."""
         return self.counts.dtype.kind == "f"
 
-    @cached_property
+    @property
     def relative_error(self) -> float:
         """How far an order statistic may be off, relative to its distance from `origin`; 0.0 where all are exact.
 
@@ -75,24 +75,27 @@ class Distribution:
         statistics `a` and `b` is off by at most `relative_error · max(|a − origin|, |b − origin|)`. Infinite where a value
         cannot be told from the origin.
         """
-        if self.radius is None:
-            return 0.0
-        inexact, radius = self._inexact, self.radius[self._inexact]
-        least = np.abs(self.values[inexact] - self._origin()[self._features[inexact]]) - radius
-        error = radius if self.even is None else radius * (1 + self.even[inexact])
-        return float(np.max(error / np.where(least > 0, least, 1.0), initial=0.0)) if (least > 0).all() else np.inf
+        return float(np.max(self._errors[0], initial=0.0))
 
-    @cached_property
+    @property
     def rank_errors(self) -> Floats:
         """The largest part of each feature's observations that share an entry and are not known to be equal.
 
         Which part of the observations is below a value is off by no more than that.
         """
-        errors = np.zeros(len(self.ends))
+        return self._errors[1].reshape(self.feature_shape)
+
+    @cached_property
+    def _errors(self) -> tuple[Floats, Floats]:
+        """The relative error and the rank error of each feature."""
+        relative, rank = np.zeros(len(self.ends)), np.zeros(len(self.ends))
         if self.radius is not None:
-            features = self._features[self._inexact]
-            np.maximum.at(errors, features, self.counts[self._inexact] / self.nobs().ravel()[features])
-        return errors.reshape(self.feature_shape)
+            from pipeline.statistics.kernel_buckets import find_errors
+
+            even = np.zeros(len(self.values), np.bool_) if self.even is None else self.even
+            nobs = self.nobs().ravel()
+            find_errors(self.values, self.counts, self.radius, even, self.ends, self._origin(), nobs, relative, rank)
+        return relative, rank
 
     @property
     def rank_error(self) -> float:
@@ -103,8 +106,10 @@ class Distribution:
         """How many observations each feature has, or how much they weigh, of the feature shape."""
         if self.weighted:
             return np.bincount(self._features, weights=self.counts, minlength=len(self.ends)).reshape(self.feature_shape)
-        cumulative = np.concatenate([[0], np.cumsum(self.counts)])
-        return np.diff(cumulative[self.ends], prepend=0).astype(np.int64).reshape(self.feature_shape)
+        if not len(self.counts):
+            return np.zeros(self.feature_shape, np.int64)
+        up_to = np.where(self.ends > 0, self._cumulative[self.ends - 1], 0)
+        return np.diff(up_to, prepend=0).reshape(self.feature_shape)
 
     def quantile(self, probabilities: ArrayLike) -> Floats:
         """The values below which given parts of the observations are, by linear interpolation between order statistics.
@@ -134,11 +139,15 @@ class Distribution:
             raise DataError("not a probability", found=wanted.tolist(), expected="numbers from 0 to 1")
         if self.weighted:
             return self._weighted_quantile(wanted.ravel()).reshape(wanted.shape + self.feature_shape)
+        return self._quantile(wanted, self.values, self.radius)
+
+    def _quantile(self, wanted: Floats, values: Floats, radius: Floats | None) -> Floats:
+        """What `quantile` says, were `values` those of the entries, no less ascending, and `radius` theirs."""
         nobs = self.nobs().ravel().astype(np.int64)
         last = np.maximum(nobs - 1, 0)
         virtual = wanted.reshape(-1, 1) * last
         rank = np.floor(virtual).astype(np.int64)
-        low, high = self._order_statistics(np.stack([rank, np.minimum(rank + 1, last)]), nobs)
+        low, high = self._order_statistics(np.stack([rank, np.minimum(rank + 1, last)]), nobs, values, radius)
         result = np.where(nobs > 0, _interpolate(low, high, virtual - rank), np.nan)
         return result.reshape(wanted.shape + self.feature_shape)
 
@@ -159,8 +168,14 @@ class Distribution:
         largest = np.finfo(np.float64).max
         with np.errstate(over="ignore"):
             ends = (np.maximum(self.values - self.radius, -largest), np.minimum(self.values + self.radius, largest))
-        low, high = (self._exactly(end).quantile(probabilities) for end in ends)
+        low, high = (self._quantile_of(end, probabilities) for end in ends)
         return low, high
+
+    def _quantile_of(self, values: Floats, probabilities: ArrayLike) -> Floats:
+        """What `quantile` says, were the observations of each entry the one of `values`."""
+        if not self.weighted and isinstance(_ascending(self._features, values), slice):
+            return self._quantile(np.asarray(probabilities, np.float64), values, None)
+        return from_entries(self.feature_shape, self._features, values, self.counts).quantile(probabilities)
 
     def deviations(self, center: ArrayLike) -> Distribution:
         """The distribution of |x − center|, where `center` is broadcastable to the feature shape."""
@@ -245,15 +260,9 @@ class Distribution:
         return np.repeat(np.arange(len(self.ends)), np.diff(self.ends, prepend=0))
 
     @cached_property
-    def _inexact(self) -> NDArray[np.intp]:
-        """The entries that have a radius."""
-        return np.flatnonzero(self.radius) if self.radius is not None else np.empty(0, np.intp)
-
-    def _exactly(self, values: Floats) -> Distribution:
-        """The distribution in which the observations of each entry are the one of `values`."""
-        if isinstance(_ascending(self._features, values), slice):
-            return replace(self, values=values, radius=None, even=None)
-        return from_entries(self.feature_shape, self._features, values, self.counts)
+    def _cumulative(self) -> Integers:
+        """How many observations there are up to each entry, those of the features before it too."""
+        return np.cumsum(self.counts, dtype=np.int64)
 
     def _parameter(self, parameter: ArrayLike) -> Floats:
         return np.broadcast_to(np.asarray(parameter, np.float64), self.feature_shape).ravel()
@@ -265,18 +274,20 @@ class Distribution:
         with np.errstate(over="ignore"):
             return np.abs(self.values - self._parameter(center)[self._features])
 
-    def _order_statistics(self, rank: Integers, nobs: Integers) -> Floats:
-        """The observation of each `rank` (…, features), counted from 0; anything for a feature without observations."""
-        if not len(self.values):
+    def _order_statistics(self, rank: Integers, nobs: Integers, values: Floats, radius: Floats | None) -> Floats:
+        """The observation of each `rank` (…, features), counted from 0; anything for a feature without observations.
+
+        Entries have the given `values`, no less ascending than their own, and `radius`.
+        """
+        if not len(values):
             return np.zeros(rank.shape)
         overall = np.cumsum(nobs) - nobs + rank
-        cumulative = np.cumsum(self.counts)
-        at = np.minimum(np.searchsorted(cumulative, overall, side="right"), len(self.values) - 1)
-        if self.radius is None or self.even is None:
-            return self.values[at]
-        behind = cumulative[at] - overall
+        at = np.minimum(np.searchsorted(self._cumulative, overall, side="right"), len(values) - 1)
+        if radius is None or self.even is None:
+            return values[at]
+        behind = self._cumulative[at] - overall
         part = 1 - (2 * behind - 1) / self.counts[at]
-        return self.values[at] + np.where(self.even[at], part * self.radius[at], 0.0)
+        return values[at] + np.where(self.even[at], part * radius[at], 0.0)
 
 
 def _interpolate(low: Floats, high: Floats, part: Floats) -> Floats:

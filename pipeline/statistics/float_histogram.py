@@ -75,6 +75,8 @@ class FloatHistogram:
         Of the feature shape and (4, 46): how many values of each of four classes, by a hash, have each of the last 45 mantissa
         bits set, the last one first; and how many there are. Where most values of a bucket are equal, that tells which value it
         is (`ties.py`).
+    among : int
+        How many features there are in all, of which these may be a part; `features` above.
 
     Examples
     --------
@@ -94,34 +96,36 @@ class FloatHistogram:
     ends: Integers
     bits: Integers
     set_bits: Integers
+    among: int
 
     @property
     def feature_shape(self) -> tuple[int, ...]:
         return self.ends.shape
 
     @classmethod
-    def empty(cls, feature_shape: tuple[int, ...], dtype: np.dtype[Any]) -> FloatHistogram:
+    def empty(cls, feature_shape: tuple[int, ...], dtype: np.dtype[Any], among: int | None = None) -> FloatHistogram:
         """The summary of no values of `dtype`; raises DataError where that is not real or has more than 64 bits."""
         if dtype.kind not in "biuf" or dtype.itemsize > 8:
             raise DataError("no histogram of this dtype", found=dtype, expected="a real dtype of at most 64 bits")
         features = prod(feature_shape)
-        return _of(Buckets.none(np.full(features, FULL_BITS)), np.zeros((features, *BITS_SHAPE), np.int64), feature_shape)
+        nothing = Buckets.none(np.full(features, FULL_BITS))
+        return _of(nothing, np.zeros((features, *BITS_SHAPE), np.int64), feature_shape, features if among is None else among)
 
     def update(self, values: NDArray[Any], feature_axes: tuple[int, ...]) -> FloatHistogram:
         """This summary merged with that of `values`, whose `feature_axes` (ascending) are kept and others reduced."""
-        view = collapse(values, feature_axes)
-        counted = count_block(view, self.bits.ravel(), limits_of(view.shape[1]))
-        return self.merge(_of(*counted, tuple(values.shape[axis] for axis in feature_axes)))
+        counted = count_block(collapse(values, feature_axes), self.bits.ravel(), limits_of(self.among))
+        return self.merge(_of(*counted, tuple(values.shape[axis] for axis in feature_axes), self.among))
 
     def merge(self, other: FloatHistogram) -> FloatHistogram:
         """The summary of the values of both; raises DataError where they are of different features."""
-        if self.feature_shape != other.feature_shape:
-            raise DataError("summaries of different features", found=other.feature_shape, expected=self.feature_shape)
+        mine, theirs = (self.feature_shape, self.among), (other.feature_shape, other.among)
+        if mine != theirs:
+            raise DataError("summaries of different features", found=theirs, expected=mine)
         for one, two in ((self, other), (other, self)):
             if not len(one.keys) and (one.bits == FULL_BITS).all():
                 return two
-        merged = merge_buckets(self._buckets(), other._buckets(), limits_of(self.ends.size))
-        return _of(merged, self.set_bits + other.set_bits, self.feature_shape)
+        merged = merge_buckets(self._buckets(), other._buckets(), limits_of(self.among))
+        return _of(merged, self.set_bits + other.set_bits, self.feature_shape, self.among)
 
     def sum_features(self, axes: tuple[int, ...]) -> FloatHistogram:
         """The summary of all values without the feature axes `axes`.
@@ -137,22 +141,24 @@ class FloatHistogram:
         ends = np.cumsum(np.bincount(features, minlength=prod(left)), dtype=np.int64)
         bits = np.asarray(self.bits.min(axis=axes, initial=FULL_BITS)).ravel()
         together = Buckets(self.keys[order], self.sizes[order], self.counts[order], ends, bits)
-        return _of(merge_buckets(together, Buckets.none(bits), limits_of(prod(left))), self.set_bits.sum(axis=axes), left)
+        merged = merge_buckets(together, Buckets.none(bits), limits_of(prod(left)))
+        return _of(merged, self.set_bits.sum(axis=axes), left, prod(left))
 
     @classmethod
     def join(cls, parts: Sequence[tuple[Block, FloatHistogram]], feature_shape: tuple[int, ...]) -> FloatHistogram:
         """One summary from those of disjoint boxes of features that tile `feature_shape`; at least one part."""
-        if len(parts) == 1:
-            return parts[0][1]
-        index = np.arange(prod(feature_shape)).reshape(feature_shape)
+        among = prod(feature_shape)
+        index = np.arange(among).reshape(feature_shape)
         order = np.argsort(np.concatenate([index[box.slices].ravel() for box, _ in parts]))
         joined = Buckets.concatenate([part._buckets() for _, part in parts]).take(order)
         set_bits = np.concatenate([part.set_bits.reshape(-1, *BITS_SHAPE) for _, part in parts])[order]
-        return _of(merge_buckets(joined, Buckets.none(joined.bits), limits_of(len(order))), set_bits, feature_shape)
+        if any(part.among != among for _, part in parts):
+            joined = merge_buckets(joined, Buckets.none(joined.bits), limits_of(among))
+        return _of(joined, set_bits, feature_shape, among)
 
     def arrays(self) -> dict[str, NDArray[Any]]:
         """The whole state, by the names of the parameters."""
-        return {each.name: getattr(self, each.name) for each in fields(self)}
+        return {each.name: np.asarray(getattr(self, each.name)) for each in fields(self)}
 
     @classmethod
     def from_arrays(cls, arrays: Mapping[str, NDArray[Any]]) -> FloatHistogram:
@@ -166,7 +172,7 @@ class FloatHistogram:
         wrong_bits = (bits < LEAST_BITS) | (bits > FULL_BITS)
         if (lengths_of(ends) < 0).any() or wrong_bits.any() or (counts < 1).any() or (sizes > FULL_BITS - LEAST_BITS).any():
             raise ManifestError("lists of buckets that do not fit together", where="ends, bits, counts, sizes")
-        return cls(keys, sizes, counts, ends, bits, set_bits)
+        return cls(keys, sizes, counts, ends, bits, set_bits, int(take(arrays, "among", np.int64, ())))
 
     def _buckets(self) -> Buckets:
         return Buckets(self.keys, self.sizes, self.counts, self.ends.ravel(), self.bits.ravel())
@@ -216,6 +222,6 @@ def float_histogram_bytes(features: int, values: int | None = None) -> int:
     return features * (entries * ENTRY_BYTES + FEATURE_BYTES)
 
 
-def _of(buckets: Buckets, set_bits: Integers, feature_shape: tuple[int, ...]) -> FloatHistogram:
+def _of(buckets: Buckets, set_bits: Integers, feature_shape: tuple[int, ...], among: int) -> FloatHistogram:
     ends, bits = buckets.ends.reshape(feature_shape), buckets.bits.reshape(feature_shape)
-    return FloatHistogram(*buckets[:3], ends, bits, set_bits.reshape(*feature_shape, *BITS_SHAPE))
+    return FloatHistogram(*buckets[:3], ends, bits, set_bits.reshape(*feature_shape, *BITS_SHAPE), among)

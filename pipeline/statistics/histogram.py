@@ -62,7 +62,7 @@ class Histogram:
         return self.counts.shape[:-1]
 
     @classmethod
-    def empty(cls, feature_shape: tuple[int, ...], dtype: np.dtype[Any]) -> Histogram:
+    def empty(cls, feature_shape: tuple[int, ...], dtype: np.dtype[Any], among: int | None = None) -> Histogram:
         """The summary of no values of `dtype`; raises DataError where that has no exact histogram."""
         bins = bin_count(dtype)
         if bins is None:

@@ -256,3 +256,27 @@ def find_middles(
         radius[at] = ldexp(float(half), max(magnitude >> 52, 1) - UNIT_EXPONENT)
         top = min(np.int64(bit_length(magnitude)), FULL_BITS + 1)
         even[at] = 0 < size < top - 1 - LEAST_BITS
+
+
+@compiled
+def find_errors(
+    values: NDArray[np.float64],
+    counts: NDArray[Any],
+    radius: NDArray[np.float64],
+    even: NDArray[np.bool_],
+    ends: Integers,
+    origin: NDArray[np.float64],
+    nobs: NDArray[Any],
+    relative: NDArray[np.float64],
+    rank: NDArray[np.float64],
+) -> None:
+    """Widen `relative` and `rank` to the errors of each feature's entries that have a radius."""
+    start = 0
+    for feature in range(len(ends)):
+        for at in range(start, ends[feature]):
+            if radius[at] != 0:
+                least = abs(values[at] - origin[feature]) - radius[at]
+                error = radius[at] * 2 if even[at] else radius[at]
+                relative[feature] = max(relative[feature], error / least if least > 0 else np.inf)
+                rank[feature] = max(rank[feature], counts[at] / nobs[feature])
+        start = ends[feature]

@@ -54,7 +54,7 @@ class Moments:
         return self.counts.shape[1:]
 
     @classmethod
-    def empty(cls, feature_shape: tuple[int, ...], dtype: np.dtype[Any]) -> Moments:
+    def empty(cls, feature_shape: tuple[int, ...], dtype: np.dtype[Any], among: int | None = None) -> Moments:
         """The summary of no values of `dtype`, which is bool, an integer or a float of at most 64 bits.
 
         Raises

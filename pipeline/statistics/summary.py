@@ -41,8 +41,11 @@ class Summary(Protocol):
     def feature_shape(self) -> tuple[int, ...]: ...
 
     @classmethod
-    def empty(cls, feature_shape: tuple[int, ...], dtype: np.dtype[Any]) -> Self:
-        """The summary of no values of `dtype`."""
+    def empty(cls, feature_shape: tuple[int, ...], dtype: np.dtype[Any], among: int | None = None) -> Self:
+        """The summary of no values of `dtype`, of features that are a part of `among`, by default the whole.
+
+        Only those of one whole are merged and joined where their number decides what is kept of each.
+        """
         ...
 
     def update(self, values: NDArray[Any], feature_axes: tuple[int, ...]) -> Self:

@@ -11,7 +11,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pipeline.errors import ManifestError
+from pipeline.block import Block
+from pipeline.errors import DataError, ManifestError
 from pipeline.statistics import float_histogram
 from pipeline.statistics.buckets import FULL_BITS, LEAST_BITS
 from pipeline.statistics.float_histogram import FloatHistogram, entries_at_most, float_histogram_bytes, limits_of
@@ -283,6 +284,27 @@ def test_features_with_more_values_than_room_stay_within_the_predicted_bytes(mea
     assert taken <= float_histogram_bytes(features, blocks * rows)
     lengths = np.diff(summary.ends, prepend=0)
     assert (lengths[summary.bits > LEAST_BITS] <= entries_at_most(features)).all()
+
+
+def test_parts_of_many_features_join_to_the_whole_and_are_no_longer_than_it_is():
+    values = np.random.default_rng(18).normal(8, size=(2500, 40)).astype(np.float32)
+    boxes = [Block((start,), (stop,)) for start, stop in ((0, 15), (15, 40), (40, MANY_FEATURES))]
+
+    def joined(among, order):
+        *parts, nothing = (FloatHistogram.empty(box.shape, values.dtype, among) for box in boxes)
+        parts = [part.update(values[:, box.slices[0]], (1,)) for part, box in zip(parts, boxes, strict=False)]
+        together = list(zip(boxes, [*parts, nothing], strict=True))
+        return parts, FloatHistogram.join([together[at] for at in order], (MANY_FEATURES,))
+
+    parts, whole = joined(MANY_FEATURES, (0, 1, 2))
+    assert sum(len(part.keys) for part in parts) == len(whole.keys) <= 40 * entries_at_most(MANY_FEATURES)
+    alone, coarsened = joined(None, (0, 1, 2))
+    assert sum(len(part.keys) for part in alone) > len(whole.keys)
+    for other in (coarsened, joined(MANY_FEATURES, (2, 0, 1))[1]):
+        for name, array in whole.arrays().items():
+            assert other.arrays()[name].tobytes() == array.tobytes()
+    with pytest.raises(DataError, match="different features"):
+        parts[0].merge(alone[0])
 
 
 def test_fewer_features_have_more_room():
