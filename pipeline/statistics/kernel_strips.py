@@ -29,6 +29,7 @@ from pipeline.statistics.kernel_buckets import (
 from pipeline.statistics.kernels import INFINITY, MAGNITUDE, Integers, compiled
 
 LARGEST = np.int64(2**63 - 1)
+NO_GAP = (1, 1)
 
 SINGLE_MAGNITUDE = np.int32(2**31 - 1)
 SINGLE_INFINITY = np.int32(0xFF << 23)
@@ -76,13 +77,14 @@ def count_strips(strips: NDArray[Any], length: Any, bits: Integers, limit: Any, 
         strip = finite_part(strips[feature, :length])
         level = bits[feature]
         if len(strip):
-            near = finest_level_of(strip, min(level, own_bits), own_bits, limit, near)
+            gap = gap_of_zeros(strip)
+            near = finest_level_of(strip, gap, min(level, own_bits), own_bits, limit, near)
             shift = np.int64(0) if has_subnormal(strip) else own_bits - near
             if shift:
-                level, cells = near, find_cells(strip, shift, firsts)
+                level, cells = near, find_cells(strip, gap, shift, firsts)
                 end = count_cells(strip, cells, firsts, forks, (items, scratch), lists, end)
             else:
-                begin, end = end, count_runs(strip, firsts, lists, end)
+                begin, end = end, count_runs(strip, gap, firsts, lists, end)
                 if end - begin > limit or level < FULL_BITS:
                     end, level = settle(part(lists, begin, end), level, limit, forks, scratch, lists, begin)
         ends[feature], levels[feature] = end, level
@@ -99,40 +101,68 @@ def finite_part(strip: NDArray[Any]) -> NDArray[Any]:
 
 
 @compiled
-def finest_level_of(strip: NDArray[Any], bits: Any, own_bits: Any, limit: Any, near: Any) -> Any:
+def gap_of_zeros(strip: NDArray[Any]) -> tuple[Any, Any]:
+    """From where to where keys of a sorted strip need not be looked at: they are 0, as the one before them is.
+
+    Of counts, and of what a rectifier put out, that is most.
+    """
+    first = min(np.searchsorted(strip, 0) + 1, len(strip))
+    return first, max(np.searchsorted(strip, 0, side="right"), first)
+
+
+@compiled
+def finest_level_of(strip: NDArray[Any], gap: tuple[Any, Any], bits: Any, own_bits: Any, limit: Any, near: Any) -> Any:
     """The finest level, from LEAST_BITS to `bits`, at which at most `limit` sorted keys are apart; it may be `near` by.
 
     Finer than it ought to be where there are subnormal numbers among them.
     """
     level = min(near, bits)
-    while level < bits and parted(strip, own_bits - level - 1) <= limit:
+    while level < bits and parted(strip, gap, own_bits - level - 1) <= limit:
         level += 1
-    while level > LEAST_BITS and parted(strip, own_bits - level) > limit:
+    while level > LEAST_BITS and parted(strip, gap, own_bits - level) > limit:
         level -= 1
     return level
 
 
 @compiled
-def parted(strip: NDArray[Any], shift: Any) -> Any:
-    """How many of the sorted keys differ but for the last `shift` bits."""
-    count, shift = np.int64(1), alike(strip, shift)
+def parted(strip: NDArray[Any], gap: tuple[Any, Any], shift: Any) -> Any:
+    """How many of the sorted keys differ but for the last `shift` bits; in the `gap` none does."""
+    shift = alike(strip, shift)
+    return 1 + parted_neighbours(strip[: gap[0]], shift) + parted_neighbours(strip[gap[1] - 1 :], shift)
+
+
+@compiled
+def parted_neighbours(strip: NDArray[Any], shift: Any) -> Any:
+    """How many of the keys differ from the one before but for the last `shift` bits."""
+    count = np.int64(0)
     for at in range(1, len(strip)):
         count += (strip[at] ^ strip[at - 1]) >> shift != 0
     return count
 
 
 @compiled
-def find_cells(strip: NDArray[Any], shift: Any, firsts: Integers) -> Any:
+def find_cells(strip: NDArray[Any], gap: tuple[Any, Any], shift: Any, firsts: Integers) -> Any:
     """Fill `firsts` with where keys begin that differ but for the last `shift` bits, and with the end; returns how many.
 
-    No branch depends on the values: it could not be foreseen.
+    In the `gap` none begins.
     """
-    count, shift = np.int64(1), alike(strip, shift)
+    shift = alike(strip, shift)
     firsts[0] = 0
-    for at in range(1, len(strip)):
-        firsts[count] = at
-        count += (strip[at] ^ strip[at - 1]) >> shift != 0
+    count = add_firsts(strip[: gap[0]], 0, shift, firsts, np.uint64(1))
+    count = add_firsts(strip[gap[1] - 1 :], gap[1] - 1, shift, firsts, count)
     firsts[count] = len(strip)
+    return np.int64(count)
+
+
+@compiled
+def add_firsts(strip: NDArray[Any], begin: Any, shift: Any, firsts: Integers, count: Any) -> Any:
+    """Put the places, counted from `begin`, of keys that differ from the one before behind `count` others.
+
+    No branch depends on the values: it could not be foreseen. And `count` is unsigned, an index that cannot be from the end.
+    """
+    for at in range(1, len(strip)):
+        firsts[count] = begin + at
+        count += np.uint64((strip[at] ^ strip[at - 1]) >> shift != 0)
     return count
 
 
@@ -145,10 +175,10 @@ def alike(strip: NDArray[Any], number: Any) -> Any:
 
 
 @compiled
-def count_runs(strip: NDArray[Any], firsts: Integers, into: Column, end: Any) -> Any:
+def count_runs(strip: NDArray[Any], gap: tuple[Any, Any], firsts: Integers, into: Column, end: Any) -> Any:
     """A bucket for each of the different keys, behind the first `end` of others, by way of `firsts`; returns where they end."""
     keys, sizes, counts = into
-    runs = find_cells(strip, np.int64(0), firsts)
+    runs = find_cells(strip, gap, np.int64(0), firsts)
     for run in range(runs):
         first = firsts[run]
         keys[end + run], sizes[end + run], counts[end + run] = wide_key(strip, first), 0, firsts[run + 1] - first
@@ -172,7 +202,7 @@ def count_cells(
             keys[end], sizes[end], counts[end] = starts[cell] >> size << size, size, stop - first
             end += 1
         else:
-            own = part(items, 0, count_runs(strip[first:stop], firsts[cells + 1 :], items, 0))
+            own = part(items, 0, count_runs(strip[first:stop], NO_GAP, firsts[cells + 1 :], items, 0))
             fork_masks(own[0], masks[cells:])
             find_apart(own[0], masks[cells:], forks - above, apart)
             end = join(own, apart, into, end)
