@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from typing import Any, Literal, TypedDict, Unpack, overload
 
 from pipeline.block import DEFAULT_BLOCK_BYTES
-from pipeline.cluster import DaskExecutor, connect
+from pipeline.cluster import connect, executor_on
 from pipeline.config import LocalClusterConfig
 from pipeline.errors import ConfigError
 from pipeline.executor import Executor, SerialExecutor
@@ -19,9 +19,7 @@ from pipeline.inference.collection import naming
 from pipeline.job import Job, arrays_of, as_source, check_arguments, holds_arrays, make_job
 from pipeline.manifest import Unseen
 from pipeline.passes import pass_blocks
-from pipeline.plan import (
-    plan_passes,
-)
+from pipeline.plan import plan_passes
 from pipeline.progress import SilentReporter
 from pipeline.run import fit_job
 
@@ -195,7 +193,7 @@ def _fit_here(job: Job, describe: bool, client: Any) -> Manifest:
 @contextmanager
 def _executor(client: Any, small: bool) -> Iterator[Executor]:
     if client is not None:
-        yield DaskExecutor(client)
+        yield executor_on(client)
     elif small:
         yield SerialExecutor()
     else:

@@ -6,6 +6,7 @@ Not here: what the tasks do. This is the only module of the batch job that knows
 from __future__ import annotations
 
 import logging
+import pkgutil
 import signal
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
@@ -43,6 +44,7 @@ TELL_SECONDS = 2.0
 STOP_SECONDS = 30.0
 POLL_SECONDS = 0.05
 MACHINE_SHARED = "this machine's memory shared by its workers"
+PROGRAM = "pipeline.cluster:DaskExecutor"
 DONE_STATES = frozenset({"memory", "error", "released", "forgotten"})
 
 
@@ -352,16 +354,41 @@ def connect(config: ClusterConfig, debug: bool = False) -> Iterator[DaskExecutor
     Raises
     ------
     ClusterError
-        Where no scheduler answers at the address.
+        Where no scheduler answers at the address, or one that cannot import this program.
     """
     if isinstance(config, AddressClusterConfig):
         with _client_at(config.address) as client:
-            yield DaskExecutor(client)
+            yield executor_on(client)
         return
     with _one_thread_a_task(config), _local_cluster(config, debug) as cluster, Client(cluster) as client:
         if config.processes:
             client.register_plugin(_InterruptsIgnored())
         yield DaskExecutor(client, memory_per_worker(config))
+
+
+def executor_on(client: Client) -> DaskExecutor:
+    """An executor on the cluster of `client`, which others look after.
+
+    Raises
+    ------
+    ClusterError
+        Where its scheduler or a worker cannot import this program: such a worker ends at its first task, and the client waits.
+    """
+    answers = dict(client.run(pkgutil.resolve_name, PROGRAM, on_error="return"))
+    try:
+        client.run_on_scheduler(pkgutil.resolve_name, PROGRAM)
+    except ImportError as error:
+        answers["the scheduler"] = error
+    lacking = {where: answer for where, answer in answers.items() if isinstance(answer, BaseException)}
+    if lacking:
+        raise ClusterError(
+            "a part of the cluster cannot import this program",
+            where=", ".join(sorted(lacking)),
+            found=str(next(iter(lacking.values()))),
+            expected="zarrnorm, of this version, in the environment of the scheduler and of every worker",
+            remedy="install it there as well, then start them again",
+        )
+    return DaskExecutor(client)
 
 
 def _one_thread_a_task(config: LocalClusterConfig) -> AbstractContextManager[object]:

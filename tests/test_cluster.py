@@ -279,6 +279,38 @@ def test_a_cluster_without_workers_is_one_clear_error(monkeypatch: pytest.Monkey
             DaskExecutor(client).map_merge(Total(source), sum, [list(tile((300_000, 1), (1000, 1)))], lambda _: None)
 
 
+def test_a_worker_that_lacks_the_program_is_named_before_it_gets_a_task() -> None:
+    """It would end at its first task, and the client would wait for another one."""
+    without = "import sys; sys.modules['pipeline'] = None; from distributed.cli.dask_worker import main; main()"
+    with (
+        LocalCluster(
+            n_workers=1,
+            threads_per_worker=1,
+            processes=False,
+            protocol="tcp",
+            dashboard_address="127.0.0.1:0",
+            worker_dashboard_address="127.0.0.1:0",
+        ) as cluster,
+        cluster.get_client() as client,
+    ):
+        arguments = [cluster.scheduler_address, "--no-nanny", "--no-dashboard", "--nthreads", "1", "--host", "127.0.0.1"]
+        worker = subprocess.Popen([sys.executable, "-c", without, *arguments], stderr=subprocess.DEVNULL)
+        try:
+            client.wait_for_workers(2, timeout=60)
+            lacking = set(client.scheduler_info()["workers"]) - {each.worker_address for each in cluster.workers.values()}
+            with (
+                pytest.raises(ClusterError, match="cannot import this program") as caught,
+                connect(AddressClusterConfig(address=cluster.scheduler_address)),
+            ):
+                pass
+            assert {caught.value.where} == lacking
+            with pytest.raises(ClusterError, match="cannot import this program"):
+                fit(np.ones((3, 2)), dims=["cell", "gene"], normalize=["maxabs"], client=client)
+        finally:
+            worker.terminate()
+            worker.wait()
+
+
 CONFIG = """
 source: {{store: {folder}/cells.zarr, array: X}}
 normalize: [{{zscore: {{per: [gene]}}}}]
