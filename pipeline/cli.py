@@ -198,10 +198,12 @@ def plan(config_path: str, overrides: tuple[str, ...], as_json: bool) -> None:
     from pipeline.arrays_config import ArraysConfig, load_run_config
 
     config = load_run_config(config_path, overrides)
-    from pipeline.run import plan_config
+    from pipeline.run import in_the_way, plan_config
     from pipeline.several import plan_arrays
 
     planned = plan_arrays(config) if isinstance(config, ArraysConfig) else plan_config(config)
+    for error in in_the_way(config.output):
+        click.echo(f"note: a run would be refused: {error}", err=True)
     if as_json:
         click.echo(_strict_json(planned.to_json()))
         return

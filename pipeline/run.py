@@ -12,8 +12,10 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.apply import Write
+from pipeline.arrays_config import ArraysOutputConfig
 from pipeline.cluster import connect, workers_of, workers_planned
 from pipeline.config import ApplyConfig, ApplyOutputConfig, Config, OutputConfig
+from pipeline.errors import OutputExistsError
 from pipeline.executor import Executor
 from pipeline.gather import EVERYTHING
 from pipeline.inference import Manifest
@@ -38,7 +40,7 @@ from pipeline.plan import (
 )
 from pipeline.prepare import Prepared, extent_of, hold_input, plan_of_apply, plan_run, planned_extent, prepare
 from pipeline.progress import Reporter
-from pipeline.sink.zarr_sink import ZarrSink, check_output, create_output
+from pipeline.sink.zarr_sink import ZarrSink, check_output, check_place, create_output
 from pipeline.versions import versions
 
 
@@ -134,6 +136,17 @@ def plan_config(config: Config) -> Plan:
 def refuse_existing_manifest(output: OutputConfig) -> None:
     """Raise, before any work is done, what saving the manifest would raise at the end."""
     check_destination(output.manifest, output.overwrite)
+
+
+def in_the_way(output: OutputConfig | ArraysOutputConfig) -> list[OutputExistsError]:
+    """What a run would raise now because something stands where it is to write."""
+    found = []
+    for check, place in ((check_place, output.store), (check_destination, output.manifest)):
+        try:
+            check(place, output.overwrite)
+        except OutputExistsError as error:
+            found.append(error)
+    return found
 
 
 def fit_before_writing(prepared: Prepared, executor: Executor, reporter: Reporter) -> FitOfJob:

@@ -12,6 +12,10 @@ from arrays import write_array
 
 SAMPLES_PER_CHUNK = 1000
 SPLITS = {"train": "mnist_train.npz", "test": "mnist_test.npz"}
+ARRAYS = ("images", "labels")
+
+
+FOLDER = f"a folder with {' and '.join(SPLITS.values())}, each of which has the arrays {' and '.join(ARRAYS)}"
 
 
 def convert(source: Path, output: str, zarr_format: Literal[2, 3]) -> None:
@@ -30,13 +34,17 @@ def convert(source: Path, output: str, zarr_format: Literal[2, 3]) -> None:
 def main() -> None:
     """Convert as the command line says."""
     parser = argparse.ArgumentParser(prog="mnist-to-zarr", description=__doc__)
-    parser.add_argument("source", type=Path, metavar="SOURCE_DIR", help=f"a folder with {' and '.join(SPLITS.values())}")
+    parser.add_argument("source", type=Path, metavar="SOURCE_DIR", help=FOLDER)
     parser.add_argument("output", metavar="OUTPUT", help="the Zarr store to write; replaced where it is there")
     parser.add_argument("--format", type=int, choices=(2, 3), default=3, help="the Zarr format")
     arguments = parser.parse_args()
     missing = [name for name in SPLITS.values() if not (arguments.source / name).is_file()]
     if missing:
         parser.error(f"no {' and no '.join(missing)} in {arguments.source}")
+    for name in SPLITS.values():
+        with np.load(arguments.source / name) as archive:
+            if not set(ARRAYS) <= set(archive):
+                parser.error(f"{arguments.source / name} has the arrays {', '.join(archive)}; {' and '.join(ARRAYS)} are read")
     convert(arguments.source, arguments.output, arguments.format)
 
 

@@ -109,6 +109,16 @@ def test_plan_reads_no_data(folder: Path) -> None:
     assert "peak per worker" in _done("plan", folder / "config.yaml").stdout
 
 
+def test_plan_says_what_a_run_would_be_refused_for(folder: Path) -> None:
+    free = _done("plan", folder / "config.yaml").stderr
+    _done("run", folder / "config.yaml")
+    taken = _done("plan", folder / "config.yaml").stderr
+    assert "refused" not in free
+    assert taken.count("a run would be refused") == 2
+    assert str(folder / "out.zarr") in taken and "output.overwrite" in taken
+    assert "refused" not in _done("plan", folder / "config.yaml", "--set", "output.overwrite=true").stderr
+
+
 def _strict(text: str) -> Any:
     def refuse(constant: str) -> float:
         raise AssertionError(f"{constant} is not JSON")
