@@ -20,7 +20,7 @@ from pipeline.source.labels import no_such_coordinate, stands_for_another, usabl
 from pipeline.source.store import store_name
 
 NAMES_ATTRIBUTE = "_ARRAY_DIMENSIONS"
-OBS = "obs"
+X, LAYERS, OBS, VAR = "X", "layers", "obs", "var"
 
 
 @dataclass(frozen=True)
@@ -57,14 +57,27 @@ class Coordinates:
         return dict(zip(self.dims, self.array.shape, strict=True))
 
     def labels(self, dim: str) -> NDArray[Any] | None:
-        """The strings, integers or floats of the coordinate named like `dim`, None where there is none."""
+        """The strings, integers or floats of the coordinate named like `dim`; of an AnnData, else, the index of its table."""
         if not self.array.path:
             return None
         node = find_node(self.store, join_path(self.group, dim))
         if node is None or node.path == self.array.path or node.shape != (self.sizes[dim],):
-            return None
+            return self._names_in_table(dim)
         array = self.open_array(node.path)
         return None if stands_for_another(array.attrs) else usable_labels(self.read_array(array, False))
+
+    def _names_in_table(self, dim: str) -> NDArray[Any] | None:
+        """The names of the observations or variables that `dim` of an AnnData's matrix goes along; None of any other array."""
+        root = parent_path(self.group) if self.group.rpartition("/")[2] == LAYERS else self.group
+        is_matrix = self.group != root or self.array.path == join_path(root, X)
+        if not is_matrix or len(self.dims) != 2 or not self._is_anndata(root):
+            return None
+        table = join_path(root, (OBS, VAR)[self.dims.index(dim)])
+        path = join_path(table, str(attributes_of(self.store, table).get("_index")))
+        node = find_column(self.store, path)
+        if node is None or node.shape != (self.sizes[dim],):
+            return None
+        return usable_labels(self._column(path))
 
     def read(self, name: str) -> tuple[str, NDArray[Any]]:
         """The dim and the values of the coordinate `name`; raises SourceError where there is none or it fits no dim.
@@ -87,7 +100,10 @@ class Coordinates:
             )
         dims = stored_dims(self.open_array(node.path))
         dim = self._dim_of(name, dims[0] if dims else None, node.shape[0])
-        return dim, read_column(self.store, path, lambda part, absent: self.read_array(self.open_array(part), absent))
+        return dim, self._column(path)
+
+    def _column(self, path: str) -> NDArray[Any]:
+        return read_column(self.store, path, lambda part, absent: self.read_array(self.open_array(part), absent))
 
     def _places(self, name: str) -> Iterator[str]:
         """The paths at which the coordinate `name` may be, the nearest first."""

@@ -49,7 +49,11 @@ def open_store(store: StoreLike, mode: Literal["r", "w"]) -> Store:
     exists = _exists(path, _refusal(mode))
     if mode == "r" and not exists:
         raise SourceError(
-            "the store does not exist", where=str(path), found=_surroundings(path), expected="a folder with a Zarr store"
+            "the store does not exist",
+            where=str(path),
+            found=_surroundings(path),
+            expected="a folder with a Zarr store",
+            remedy="name one that is there, on the command line with --set source.store=PATH",
         )
     if exists and not path.is_dir():
         raise _refusal(mode)(

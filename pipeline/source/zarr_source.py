@@ -99,6 +99,8 @@ class ZarrSource:
     def labels(self, dim: str) -> NDArray[Any] | None:
         """The strings, integers or floats of the one-dimensional array named like `dim` beside the array.
 
+        Without one, of `X` and the `layers` of an AnnData: the names of its observations and variables.
+
         Returns
         -------
         ndarray of str, int or float, shape (size of the dim,), or None

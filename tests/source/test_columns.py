@@ -52,6 +52,8 @@ def path(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
         array[...] = VALUES * factor
     obs = root.create_group("obs", attributes={"encoding-type": "dataframe", "_index": "_index"})
     write_quietly(obs, "_index", np.array([f"c{cell}" for cell in range(CELLS)]))
+    var = root.create_group("var", attributes={"encoding-type": "dataframe", "_index": "symbol"})
+    write_quietly(var, "symbol", np.array([f"g{gene}" for gene in range(VALUES.shape[1])]))
     write_quietly(obs, "split", np.where(np.arange(CELLS) < 8, "train", "test"))
     _encoded(obs, "batch", "categorical", categories=np.array(["b1", "b2", "é"]), codes=CODES)
     _encoded(obs, "dose", "categorical", categories=np.array([0.5, 1.5, 4.0]), codes=WITH_GAPS)
@@ -101,6 +103,24 @@ def test_a_column_that_is_none_names_those_there_are(path: Path, name: str, near
         _source(path).coordinate(name)
     assert "batch" in str(caught.value.expected) and "_index" not in str(caught.value.expected)
     assert nearest is None or caught.value.remedy == f"use {nearest!r}"
+
+
+@pytest.mark.parametrize("array", ["X", "layers/counts"])
+def test_the_indexes_of_an_anndata_label_its_matrices(path: Path, array: str) -> None:
+    source = _source(path, array)
+    for dim, letter, size in (("cell", "c", CELLS), ("gene", "g", VALUES.shape[1])):
+        labels = source.labels(dim)
+        assert labels is not None and labels.tolist() == [f"{letter}{at}" for at in range(size)]
+    root = zarr.open_group(path)
+    root.create_array("obsm/X", data=VALUES, chunks=(5, 2))
+    assert open_source(path, "obsm/X", ("cell", "gene")).labels("gene") is None
+    del root["var/symbol"]
+    assert _source(path, array).labels("gene") is None
+
+
+def test_genes_of_an_anndata_are_matched_by_name(path: Path) -> None:
+    manifest = fit(path, "X", dims=["cell", "gene"], normalize=ZSCORE)
+    assert manifest.labels["gene"].tolist() == [f"g{gene}" for gene in range(VALUES.shape[1])]
 
 
 def test_only_an_anndata_has_columns_of_obs(tmp_path: Path) -> None:
