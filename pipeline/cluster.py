@@ -38,7 +38,7 @@ from pipeline.source.source import Source
 
 Result = TypeVar("Result")
 
-CONNECT_TIMEOUT = "10s"
+CONNECT_SECONDS = 10.0
 WORK_BYTES_IN_GRAPH = 1 << 20
 TELL_SECONDS = 2.0
 STOP_SECONDS = 30.0
@@ -354,10 +354,11 @@ def connect(config: ClusterConfig, debug: bool = False) -> Iterator[DaskExecutor
     Raises
     ------
     ClusterError
-        Where no scheduler answers at the address, or one that cannot import this program.
+        Where no scheduler answers at the address, or one without workers, or a part of the cluster cannot import this program.
     """
     if isinstance(config, AddressClusterConfig):
         with _client_at(config.address) as client:
+            _require_worker(client)
             yield executor_on(client)
         return
     with _one_thread_a_task(config), _local_cluster(config, debug) as cluster, Client(cluster) as client:
@@ -377,18 +378,34 @@ def executor_on(client: Client) -> DaskExecutor:
     answers = dict(client.run(pkgutil.resolve_name, PROGRAM, on_error="return"))
     try:
         client.run_on_scheduler(pkgutil.resolve_name, PROGRAM)
-    except ImportError as error:
+    except (ImportError, AttributeError) as error:
         answers["the scheduler"] = error
-    lacking = {where: answer for where, answer in answers.items() if isinstance(answer, BaseException)}
+    lacking = {where: answer for where, answer in answers.items() if isinstance(answer, ImportError | AttributeError)}
     if lacking:
+        named = sorted(lacking)
         raise ClusterError(
             "a part of the cluster cannot import this program",
-            where=", ".join(sorted(lacking)),
-            found=str(next(iter(lacking.values()))),
-            expected="zarrnorm, of this version, in the environment of the scheduler and of every worker",
+            where=", ".join([*named[:3], *([f"{len(named) - 3} more"] if len(named) > 3 else [])]),
+            found=str(lacking[named[0]]),
+            expected="zarrnorm in the environment of the scheduler and of every worker",
             remedy="install it there as well, then start them again",
         )
     return DaskExecutor(client)
+
+
+def _require_worker(client: Client) -> None:
+    """Raise where no worker comes within the time for connecting: a run would wait for one in silence."""
+    try:
+        client.wait_for_workers(1, timeout=CONNECT_SECONDS)
+    except TimeoutError as error:
+        address = client.scheduler_info()["address"]
+        raise ClusterError(
+            "the cluster has no worker",
+            where=address,
+            found=f"none within {CONNECT_SECONDS:g} seconds",
+            expected="one at least",
+            remedy=f"start one, `dask worker {address}`; of an adaptive cluster keep one at least",
+        ) from error
 
 
 def _one_thread_a_task(config: LocalClusterConfig) -> AbstractContextManager[object]:
@@ -443,7 +460,7 @@ def _local_cluster(config: LocalClusterConfig, debug: bool) -> LocalCluster:
 
 def _client_at(address: str) -> Client:
     try:
-        return Client(address, timeout=CONNECT_TIMEOUT)
+        return Client(address, timeout=CONNECT_SECONDS)
     except (OSError, TimeoutError, ValueError) as error:
         raise ClusterError(
             "no Dask scheduler answers",

@@ -13,8 +13,6 @@ from arrays import write_array
 SAMPLES_PER_CHUNK = 1000
 SPLITS = {"train": "mnist_train.npz", "test": "mnist_test.npz"}
 ARRAYS = ("images", "labels")
-
-
 FOLDER = f"a folder with {' and '.join(SPLITS.values())}, each of which has the arrays {' and '.join(ARRAYS)}"
 
 

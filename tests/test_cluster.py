@@ -220,7 +220,7 @@ def test_an_error_of_a_worker_comes_back_as_what_it_was(address: AddressClusterC
 
 
 def test_a_scheduler_that_is_not_there_is_one_clear_error(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("pipeline.cluster.CONNECT_TIMEOUT", "1s")
+    monkeypatch.setattr("pipeline.cluster.CONNECT_SECONDS", 1.0)
     with (
         pytest.raises(ClusterError, match="no Dask scheduler answers"),
         connect(AddressClusterConfig(address="tcp://127.0.0.1:9")),
@@ -277,6 +277,23 @@ def test_a_cluster_without_workers_is_one_clear_error(monkeypatch: pytest.Monkey
         source = MemorySource(np.ones((300_000, 1)), ("cell", "gene"))
         with pytest.raises(ClusterError, match="no worker"):
             DaskExecutor(client).map_merge(Total(source), sum, [list(tile((300_000, 1), (1000, 1)))], lambda _: None)
+
+
+def test_a_scheduler_without_workers_is_one_clear_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("pipeline.cluster.CONNECT_SECONDS", 1.0)
+    with (
+        LocalCluster(
+            n_workers=0,
+            processes=False,
+            protocol="tcp",
+            dashboard_address="127.0.0.1:0",
+            worker_dashboard_address="127.0.0.1:0",
+        ) as cluster,
+        pytest.raises(ClusterError, match="no worker") as caught,
+        connect(AddressClusterConfig(address=cluster.scheduler_address)),
+    ):
+        pass
+    assert "dask worker tcp://127.0.0.1" in str(caught.value.remedy)
 
 
 def test_a_worker_that_lacks_the_program_is_named_before_it_gets_a_task() -> None:

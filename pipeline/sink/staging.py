@@ -102,7 +102,7 @@ def stands(store: Store, overwrite: bool) -> bool:
             "the output exists",
             where=where,
             found="a Zarr store",
-            remedy="choose another output.store, or set output.overwrite: true to replace it",
+            remedy="choose another output.store, or replace it: output.overwrite: true, or --overwrite of `zarrnorm apply`",
         )
     return found
 
