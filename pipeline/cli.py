@@ -6,6 +6,7 @@ Each verb imports what it needs when it runs, so that help and errors in a reque
 from __future__ import annotations
 
 import json
+import logging
 import os
 import re
 import traceback
@@ -24,6 +25,8 @@ class Verbs(click.Group):
 
     def invoke(self, ctx: click.Context) -> Any:
         """Run the verb; exits with 1 where the run failed, 2 where the request was wrong."""
+        # What Dask's connections leave behind when a cluster ends is no news to a user.
+        logging.getLogger("asyncio").addFilter(lambda _: ctx.meta.get(DEBUG, False))
         try:
             return super().invoke(ctx)
         except (click.exceptions.Exit, click.ClickException, BrokenPipeError):
@@ -202,14 +205,15 @@ def plan(config_path: str, overrides: tuple[str, ...], as_json: bool) -> None:
     from pipeline.several import plan_arrays
 
     planned = plan_arrays(config) if isinstance(config, ArraysConfig) else plan_config(config)
-    for error in in_the_way(config.output):
-        click.echo(f"note: a run would be refused: {error}", err=True)
+    refused = [str(error) for error in in_the_way(config.output)]
     if as_json:
-        click.echo(_strict_json(planned.to_json()))
+        click.echo(_strict_json({**planned.to_json(), "in_the_way": refused}))
         return
     from pipeline.tables import plan_tables, print_tables
 
     print_tables(plan_tables(planned))
+    for error in refused:
+        click.echo(f"note: a run would be refused: {error}", err=True)
 
 
 @main.command()

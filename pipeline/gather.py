@@ -6,7 +6,7 @@ Not here: what carries a pass out (`executor.py`, `cluster.py`) and what is fitt
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import reduce
 from math import prod
 from typing import Any, TypeAlias
@@ -56,6 +56,8 @@ class Gather:
         groups, as `EVERYTHING`.
     weights : ndarray of float64, shape (samples,), optional
         How much each sample that is counted weighs: the summaries are then `Weighted`.
+    among : int
+        How many features there are in all, of which a block may hold a part.
     """
 
     source: Source
@@ -65,6 +67,10 @@ class Gather:
     codes: Codes | None = None
     overall: FittedChain | None = None
     weights: NDArray[np.float64] | None = None
+    among: int = field(init=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "among", prod(self.feature_shape))  # now: a worker's source may be without its shape
 
     @property
     def feature_axes(self) -> tuple[int, ...]:
@@ -111,12 +117,11 @@ class Gather:
     def _summarized(self, values: NDArray[Any], weights: NDArray[np.float64] | None) -> Summaries:
         """The summaries of `values` that the prefix put out."""
         axes = tuple(axis for axis, dim in enumerate(self.prefix.output_dims) if dim in self.per)
-        among = prod(self.feature_shape)
         if weights is None:
-            return summarize(self.summaries, values, axes, among)
+            return summarize(self.summaries, values, axes, self.among)
         different, places = np.unique(weights, return_inverse=True)
         parts = {
-            float(different[place]): summarize(self.summaries, values[(*self._before_samples, rows)], axes, among)
+            float(different[place]): summarize(self.summaries, values[(*self._before_samples, rows)], axes, self.among)
             for place, rows in rows_by_code(places.astype(np.int32))
         }
         return {name: Weighted({weight: part[name] for weight, part in parts.items()}) for name in self.summaries}

@@ -39,6 +39,7 @@ SAVING = 6
 BLOCK_TO_SUMMARIES = 8
 SMALL_BLOCK_BYTES = 4 * 2**20
 BLOCKS_AT_LEAST = 16
+TREES_AT_MOST = 512
 PROCESS_BYTES = 400 * 2**20
 UNITS_DECODED_AT_ONCE = 10
 NORMALIZING_BYTES = 20 * 2**20
@@ -314,14 +315,18 @@ def fit_blocks(source: Source, whole: frozenset[int], block_bytes: int, each: Pa
     """The blocks of the fit pass `each`: whole stored units, so that every chunk is read once.
 
     They are as small as the source likes, but so large that it takes longer to read one than to merge its summaries. Where
-    they cannot be that large they hold many values of few features: of fewer features a summary is smaller.
+    they cannot be that large they hold many values of few features, as those of other features are not merged with them.
     """
     if isinstance(source, LazySource | HeldSource):
         return source.blocks(whole)
     worth_merging = BLOCK_TO_SUMMARIES * groups * summary_bytes(each, source)
     suited = _suited(source, block_bytes, worth_merging)
-    features = frozenset(axis for axis, dim in enumerate(source.dims) if dim in each.per)
-    return Tiling.regular(source.shape, read_step(source, whole, suited, features if suited < worth_merging else frozenset()))
+    if suited < worth_merging:
+        features = _feature_axes(each, source)
+        tall = Tiling.regular(source.shape, read_step(source, whole, suited, frozenset(features)))
+        if _tree_count(tall, features) <= TREES_AT_MOST:
+            return tall
+    return Tiling.regular(source.shape, read_step(source, whole, suited))
 
 
 def read_step(source: Source, whole: frozenset[int], block_bytes: int, last: frozenset[int] = frozenset()) -> tuple[int, ...]:
@@ -394,8 +399,8 @@ def plan_fit(
     in_float64 = 16 if each.summaries == DEVIATIONS else 8 if each.at else 0
     per_thread = math.prod(largest) * (2 * itemsize + in_float64) + _unit_bytes(source, largest)
     per_thread += NORMALIZING_BYTES if each.at else 0
-    feature_axes = tuple(axis for axis, dim in enumerate(source.dims) if dim in each.per)
-    trees = math.prod(len(blocks.starts[axis]) for axis in feature_axes)
+    feature_axes = _feature_axes(each, source)
+    trees = _tree_count(blocks, feature_axes)
     leaves = -(-len(blocks) // max(1, trees))
     part = math.prod(largest[axis] for axis in feature_axes) / max(1, feature_count(source, each.per))
     at_once = math.ceil(_summaries_at_once(leaves, workers.threads) * part) + (trees > 1)
@@ -476,6 +481,16 @@ def plan_held(plan: Plan, source: HeldSource, workers: Workers) -> Plan:
         replace(each, bytes_read=0, peak_bytes_per_worker=each.peak_bytes_per_worker + held_bytes) for each in plan.phases
     )
     return replace(plan, phases=(first, *behind))
+
+
+def _feature_axes(each: Pass, source: Source) -> tuple[int, ...]:
+    """The axes of `source` that `each` keeps."""
+    return tuple(axis for axis, dim in enumerate(source.dims) if dim in each.per)
+
+
+def _tree_count(blocks: Tiling, feature_axes: tuple[int, ...]) -> int:
+    """How many boxes of features there are, the blocks of each of which are merged by themselves."""
+    return math.prod(len(blocks.starts[axis]) for axis in feature_axes)
 
 
 def _summaries_bytes(each: Pass, source: Source, count: int) -> int:

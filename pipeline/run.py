@@ -5,7 +5,7 @@ Not here: how any of it is done.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -15,13 +15,14 @@ from pipeline.apply import Write
 from pipeline.arrays_config import ArraysOutputConfig
 from pipeline.cluster import connect, workers_of, workers_planned
 from pipeline.config import ApplyConfig, ApplyOutputConfig, Config, OutputConfig
-from pipeline.errors import OutputExistsError
+from pipeline.errors import PipelineError
 from pipeline.executor import Executor
 from pipeline.gather import EVERYTHING
 from pipeline.inference import Manifest
 from pipeline.inference.stored import chain_for
 from pipeline.job import Job, open_config_source
 from pipeline.manifest import FittedStatistics, check_destination
+from pipeline.manifest.folder import check_free
 from pipeline.passes import (
     Errors,
     FitOfJob,
@@ -40,7 +41,9 @@ from pipeline.plan import (
 )
 from pipeline.prepare import Prepared, extent_of, hold_input, plan_of_apply, plan_run, planned_extent, prepare
 from pipeline.progress import Reporter
-from pipeline.sink.zarr_sink import ZarrSink, check_output, check_place, create_output
+from pipeline.sink.staging import stands
+from pipeline.sink.zarr_sink import ZarrSink, check_output, create_output
+from pipeline.source.store import open_store
 from pipeline.versions import versions
 
 
@@ -138,13 +141,17 @@ def refuse_existing_manifest(output: OutputConfig) -> None:
     check_destination(output.manifest, output.overwrite)
 
 
-def in_the_way(output: OutputConfig | ArraysOutputConfig) -> list[OutputExistsError]:
-    """What a run would raise now because something stands where it is to write."""
+def in_the_way(output: OutputConfig | ArraysOutputConfig) -> list[PipelineError]:
+    """What a run would raise now because of what stands where it is to write; only looks."""
     found = []
-    for check, place in ((check_place, output.store), (check_destination, output.manifest)):
+    looks: tuple[Callable[[], bool], ...] = (
+        lambda: stands(open_store(output.store, "w"), output.overwrite),
+        lambda: check_free(Path(output.manifest), output.overwrite),
+    )
+    for look in looks:
         try:
-            check(place, output.overwrite)
-        except OutputExistsError as error:
+            look()
+        except PipelineError as error:
             found.append(error)
     return found
 

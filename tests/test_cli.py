@@ -110,13 +110,19 @@ def test_plan_reads_no_data(folder: Path) -> None:
 
 
 def test_plan_says_what_a_run_would_be_refused_for(folder: Path) -> None:
+    before = sorted(folder.rglob("*"))
     free = _done("plan", folder / "config.yaml").stderr
+    assert sorted(folder.rglob("*")) == before
     _done("run", folder / "config.yaml")
     taken = _done("plan", folder / "config.yaml").stderr
     assert "refused" not in free
     assert taken.count("a run would be refused") == 2
     assert str(folder / "out.zarr") in taken and "output.overwrite" in taken
+    assert len(json.loads(_done("plan", folder / "config.yaml", "--json").stdout)["in_the_way"]) == 2
     assert "refused" not in _done("plan", folder / "config.yaml", "--set", "output.overwrite=true").stderr
+    (folder / "file").touch()
+    done = _done("plan", folder / "config.yaml", "--set", f"output.store={folder / 'file'}")
+    assert "peak per worker" in done.stdout and str(folder / "file") in done.stderr
 
 
 def _strict(text: str) -> Any:

@@ -198,6 +198,17 @@ def test_blocks_of_large_summaries_hold_many_values_of_few_features(tmp_path: Pa
     assert whole.largest == (12_000, 2000)
 
 
+def test_tasks_do_not_grow_with_the_number_of_features(tmp_path: Path) -> None:
+    shape, dims = (5_000_000, 60_000), ("cell", "gene")
+    zarr.create_array(tmp_path / "x.zarr", shape=shape, chunks=(10_000, 1), dtype="f4", dimension_names=dims)
+    source, each = (
+        ZarrSource(str(tmp_path / "x.zarr"), "", dims, "cell", "fill"),
+        Pass(0, ("gene",), ("float_histogram",), (0,)),
+    )
+    blocks = fit_blocks(source, frozenset(), DEFAULT_BLOCK_BYTES, each)
+    assert plan_fit(each, source, blocks, Workers(1, 2)).tasks < 5000
+
+
 def test_summaries_of_a_part_of_the_features_take_a_part_of_the_memory() -> None:
     source = MemorySource(np.broadcast_to(np.float32(0), (200_000, 2000)), ("cell", "gene"), "cell", {})
     each = Pass(0, ("gene",), ("float_histogram",), (0,))

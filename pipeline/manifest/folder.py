@@ -56,7 +56,7 @@ def check_writable(path: Path, overwrite: bool) -> None:
     WriteError
         Where the file system refuses.
     """
-    _check_free(path, overwrite)
+    check_free(path, overwrite)
     above = next(parent for parent in path.parents if os.path.lexists(parent))
     probe = above / f".{uuid.uuid4().hex}.new"
     try:
@@ -79,7 +79,7 @@ def write_folder(path: Path, files: Mapping[str, bytes], overwrite: bool) -> Non
     WriteError
         Where the file system refuses.
     """
-    replaced = _check_free(path, overwrite)
+    replaced = check_free(path, overwrite)
     mark = uuid.uuid4().hex
     fresh, old = path.with_name(f".{mark}.new"), path.with_name(f".{mark}.old")
     try:
@@ -101,8 +101,16 @@ def write_folder(path: Path, files: Mapping[str, bytes], overwrite: bool) -> Non
         _remove(old)
 
 
-def _check_free(path: Path, overwrite: bool) -> bool:
-    """Whether there is something that may be replaced."""
+def check_free(path: Path, overwrite: bool) -> bool:
+    """Whether there is something at `path` that may be replaced; only looks.
+
+    Raises
+    ------
+    OutputExistsError
+        Where it may not.
+    WriteError
+        Where the file system refuses to tell.
+    """
     if not os.path.lexists(path):
         return False
     if not overwrite:

@@ -221,12 +221,6 @@ def check_output(
     layout = resolve_layout(template, np.dtype(dtype), chunks, shards, compressors, extent)
     array_documents(template, np.dtype(dtype), layout, extent)
     arrays_to_cut(template, extent.kept if extent else {})
-    check_place(store, overwrite)
-
-
-def check_place(store: StoreLike, overwrite: bool) -> None:
-    """Raise OutputExistsError where what stands at `store`, or another run that writes there, is in the way of an output."""
-    target = open_store(store, "w")
     with _translated(store_name(target)):
         address, _ = _place(normalize_address(store), target, overwrite)
         refuse_running(address, store_name(target), overwrite)

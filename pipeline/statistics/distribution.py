@@ -134,9 +134,7 @@ class Distribution:
         DataError
             Where a probability is not between 0 and 1.
         """
-        wanted = np.asarray(probabilities, np.float64)
-        if not ((wanted >= 0) & (wanted <= 1)).all():
-            raise DataError("not a probability", found=wanted.tolist(), expected="numbers from 0 to 1")
+        wanted = _checked(probabilities)
         if self.weighted:
             return self._weighted_quantile(wanted.ravel()).reshape(wanted.shape + self.feature_shape)
         return self._quantile(wanted, self.values, self.radius)
@@ -174,7 +172,7 @@ class Distribution:
     def _quantile_of(self, values: Floats, probabilities: ArrayLike) -> Floats:
         """What `quantile` says, were the observations of each entry the one of `values`."""
         if not self.weighted and isinstance(_ascending(self._features, values), slice):
-            return self._quantile(np.asarray(probabilities, np.float64), values, None)
+            return self._quantile(_checked(probabilities), values, None)
         return from_entries(self.feature_shape, self._features, values, self.counts).quantile(probabilities)
 
     def deviations(self, center: ArrayLike) -> Distribution:
@@ -288,6 +286,14 @@ class Distribution:
         behind = self._cumulative[at] - overall
         part = 1 - (2 * behind - 1) / self.counts[at]
         return values[at] + np.where(self.even[at], part * radius[at], 0.0)
+
+
+def _checked(probabilities: ArrayLike) -> Floats:
+    """`probabilities` as an array; raises DataError where one is not between 0 and 1."""
+    wanted = np.asarray(probabilities, np.float64)
+    if not ((wanted >= 0) & (wanted <= 1)).all():
+        raise DataError("not a probability", found=wanted.tolist(), expected="numbers from 0 to 1")
+    return wanted
 
 
 def _interpolate(low: Floats, high: Floats, part: Floats) -> Floats:

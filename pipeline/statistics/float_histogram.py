@@ -118,9 +118,10 @@ class FloatHistogram:
 
     def merge(self, other: FloatHistogram) -> FloatHistogram:
         """The summary of the values of both; raises DataError where they are of different features."""
-        mine, theirs = (self.feature_shape, self.among), (other.feature_shape, other.among)
-        if mine != theirs:
-            raise DataError("summaries of different features", found=theirs, expected=mine)
+        if self.feature_shape != other.feature_shape:
+            raise DataError("summaries of different features", found=other.feature_shape, expected=self.feature_shape)
+        if self.among != other.among:
+            raise DataError("parts of wholes of different sizes", found=f"{other.among} features", expected=self.among)
         for one, two in ((self, other), (other, self)):
             if not len(one.keys) and (one.bits == FULL_BITS).all():
                 return two
@@ -169,10 +170,14 @@ class FloatHistogram:
         keys, counts = (take(arrays, name, np.int64, (entries,)) for name in ("keys", "counts"))
         sizes = take(arrays, "sizes", np.uint8, (entries,))
         set_bits = take(arrays, "set_bits", np.int64, (*ends.shape, *BITS_SHAPE))
+        among = int(take(arrays, "among", np.int64, ()))
         wrong_bits = (bits < LEAST_BITS) | (bits > FULL_BITS)
         if (lengths_of(ends) < 0).any() or wrong_bits.any() or (counts < 1).any() or (sizes > FULL_BITS - LEAST_BITS).any():
             raise ManifestError("lists of buckets that do not fit together", where="ends, bits, counts, sizes")
-        return cls(keys, sizes, counts, ends, bits, set_bits, int(take(arrays, "among", np.int64, ())))
+        if among < ends.size:
+            expected = f"{ends.size} or more"
+            raise ManifestError("fewer features in all than in a part", where="among", found=among, expected=expected)
+        return cls(keys, sizes, counts, ends, bits, set_bits, among)
 
     def _buckets(self) -> Buckets:
         return Buckets(self.keys, self.sizes, self.counts, self.ends.ravel(), self.bits.ravel())

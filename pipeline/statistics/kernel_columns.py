@@ -14,7 +14,7 @@ import numpy as np
 
 from pipeline.statistics.kernel_limbs import add_sums, cover
 from pipeline.statistics.kernel_sums import add_patterns
-from pipeline.statistics.kernel_windows import BEGIN, GROUP, LANES, SCALE, UNIT, WINDOW_FACTS, add_slim_window
+from pipeline.statistics.kernel_windows import BEGIN, GROUP, LANES, SCALE, UNIT, WINDOW_FACTS
 from pipeline.statistics.kernels import Floats, Integers, cast_to, choose, compiled, fill, inlined, load, magnitude, some, store
 
 FACTS = WINDOW_FACTS + 8
@@ -36,6 +36,7 @@ def add_columns(
     limbs: Integers,
     layout: Integers,
     add_window: Any,
+    add_slim: Any,
     terms: Integers,
     usual: tuple[int, int],
     slim: tuple[int, int],
@@ -57,8 +58,8 @@ def add_columns(
         for lane in range(0, GROUP, LANES):
             left = np.int64(LANES * rows)
             for _ in range(MOST_WINDOWS):
-                is_slim = slim[0] > 0 and open_window(facts, lane, features, at, slim, units) and is_within(facts, lane)
-                if not is_slim and not open_window(facts, lane, features, at, usual, units):
+                bits = open_narrowest(facts, lane, features, at, usual, slim, units)
+                if bits == 0:
                     break
                 source, start, step = panel, at + lane, width
                 if is_within(facts, lane) and is_finite(facts, lane, rows):
@@ -66,8 +67,8 @@ def add_columns(
                 else:
                     left = take_window(panel, at + lane, width, rows, facts, lane, taken)
                     source, start, step = taken, 0, LANES
-                if is_slim:
-                    add_slim_window(source, start, step, rows, facts, lane, totals)
+                if bits == slim[0]:
+                    add_slim(source, start, step, rows, facts, lane, totals)
                 else:
                     add_window(source, start, step, rows, facts, lane, totals)
                 keep_totals(totals, kept, units, terms, sums, facts, lane, features, at, limbs, layout)
@@ -132,11 +133,24 @@ def exponent(size: float) -> int:
 
 
 @compiled
-def open_window(facts: Floats, lane: int, features: Integers, at: int, rule: tuple[int, int], units: Integers) -> bool:
-    """Set the windows of eight columns, from BEGIN to above their TOP, alike for columns that are all of one feature.
+def open_narrowest(
+    facts: Floats, lane: int, features: Integers, at: int, usual: tuple[int, int], slim: tuple[int, int], units: Integers
+) -> int:
+    """Set the windows of eight columns: `slim` ones where they hold all that is left, else `usual` ones.
 
-    Those of `units`, in which totals are kept, are taken again where all that is left lies in them. False, with nothing set,
-    where SCALE could overflow.
+    Returns of how many bits they are; 0, with nothing set, where there is none.
+    """
+    if open_window(facts, lane, features, at, slim, units) and is_within(facts, lane):
+        return slim[0]
+    return usual[0] if open_window(facts, lane, features, at, usual, units) else 0
+
+
+@compiled
+def open_window(facts: Floats, lane: int, features: Integers, at: int, rule: tuple[int, int], units: Integers) -> bool:
+    """Set the windows of eight columns, from BEGIN to above their TOP, of so many bits and exponents as `rule` says.
+
+    Columns that are all of one feature end alike. A window of the column's last unit, if all that is left lies in it, comes
+    first: its totals may be kept with the last ones. False, with nothing set, where SCALE could overflow.
     """
     bits, reach = rule
     alike, top, least = True, 0.0, np.inf

@@ -31,6 +31,7 @@ from pipeline.statistics.kernel_windows import (
     WIDE_ROWS,
     WIDE_TERMS,
     add_narrow_window,
+    add_slim_window,
     add_wide_window,
 )
 from pipeline.statistics.kernels import Floats, Integers, compiled, inlined, load, store
@@ -65,9 +66,9 @@ def add_singles(
     `fold`, which divides outer, as many rows (feature, inner) make one that panels are cut from; with 0 a panel is of one
     feature.
     """
-    usual, slim = (NARROW_BITS, NARROW_REACH), (SLIM_BITS, SLIM_REACH)
-    rules = (NARROW_ROWS, usual, slim)
-    return add_block(block, fold, first, counts, extrema, limbs, layout, add_narrow_window, NARROW_TERMS, rules)
+    rules = (NARROW_ROWS, (NARROW_BITS, NARROW_REACH), (SLIM_BITS, SLIM_REACH))
+    add_window, add_slim = add_narrow_window, add_slim_window
+    return add_block(block, fold, first, counts, extrema, limbs, layout, add_window, add_slim, NARROW_TERMS, rules)
 
 
 @compiled
@@ -75,9 +76,9 @@ def add_doubles(
     block: Floats, fold: int, first: int, counts: Integers, extrema: Floats, limbs: Integers, layout: Integers
 ) -> Integers:
     """Add a C-contiguous block of float64, as `add_singles` does."""
-    usual, no_slim = (WIDE_BITS, WIDE_REACH), (0, 0)
-    rules = (WIDE_ROWS, usual, no_slim)
-    return add_block(block, fold, first, counts, extrema, limbs, layout, add_wide_window, WIDE_TERMS, rules)
+    wide = (WIDE_BITS, WIDE_REACH)
+    rules = (WIDE_ROWS, wide, wide)
+    return add_block(block, fold, first, counts, extrema, limbs, layout, add_wide_window, add_wide_window, WIDE_TERMS, rules)
 
 
 @inlined
@@ -90,6 +91,7 @@ def add_block(
     limbs: Integers,
     layout: Integers,
     add_window: Any,
+    add_slim: Any,
     terms: Integers,
     rules: tuple[int, tuple[int, int], tuple[int, int]],
 ) -> Integers:
@@ -107,7 +109,7 @@ def add_block(
         for row in range(down):
             rows, width = fill_panel(flat, block.shape, fold, row, column, most_rows, first, panel, features)
             limbs = add_columns(
-                panel, rows, width, features, counts, extrema, limbs, layout, add_window, terms, usual, slim, scratch
+                panel, rows, width, features, counts, extrema, limbs, layout, add_window, add_slim, terms, usual, slim, scratch
             )
             if row % KEPT_PANELS == KEPT_PANELS - 1 or row == down - 1:
                 put_totals(kept, units, 0, width, terms, sums, features, limbs, layout)

@@ -3,10 +3,10 @@
 Not here: which numbers are in it (`kernel_columns.py`), and how the totals enter the limbs (`kernel_limbs.py`).
 
 In its window a number is a whole multiple of one unit, and of so few bits that two or three digits of 22 bits hold it, and
-twice as many its square. A digit is a float64 that keeps its place: a multiple of 2^(22·place), of either sign because it is
-rounded, which is what adding 1.5·2⁵² such multiples and taking them off again does. A product of two digits is at most 2⁴²
-in its place. So float64 adds up 1024 times two of them, or 512 times three, exactly, and the totals depend neither on
-their order nor on whether a processor multiplies and adds in one instruction.
+twice as many its square, or three that of a number of 32 bits. A digit is a float64 that keeps its place: a multiple of
+2^(22·place), of either sign because it is rounded, which is what adding 1.5·2⁵² such multiples and taking them off again
+does. A product of two digits is at most 2⁴² in its place. So float64 adds up 1024 times two of them, or 512 times three,
+exactly, and the totals depend neither on their order nor on whether a processor multiplies and adds in one instruction.
 """
 
 from __future__ import annotations
@@ -85,7 +85,7 @@ def add_narrow_window(panel: Floats, at: int, stride: int, rows: int, facts: Flo
 
 @compiled
 def add_slim_window(panel: Floats, at: int, stride: int, rows: int, facts: Floats, lane: int, totals: Floats) -> None:
-    """What `add_narrow_window` does, of numbers that are whole and below 2³² times SCALE."""
+    """What `add_narrow_window` does. Times SCALE the magnitudes are 0 or whole numbers below 2³²."""
     scale = load(facts, GROUP * SCALE + lane, LANES)
     zero, round1, round2 = fill(0.0, scale), fill(ROUND_1, scale), fill(ROUND_2, scale)
     first0 = second0 = second2 = third0 = third1 = third2 = third3 = zero

@@ -42,9 +42,10 @@ class Summary(Protocol):
 
     @classmethod
     def empty(cls, feature_shape: tuple[int, ...], dtype: np.dtype[Any], among: int | None = None) -> Self:
-        """The summary of no values of `dtype`, of features that are a part of `among`, by default the whole.
+        """The summary of no values of `dtype`.
 
-        Only those of one whole are merged and joined where their number decides what is kept of each.
+        The features may be a part of so many, `among`; by default they are all. It matters only to a summary that keeps less of
+        each feature where there are more, and such parts are merged only with parts of as many.
         """
         ...
 

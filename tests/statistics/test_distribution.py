@@ -59,8 +59,11 @@ def test_quantiles_have_the_shapes_of_probabilities_and_features():
 
 @pytest.mark.parametrize("probability", [-0.1, 1.1, np.nan])
 def test_what_is_no_probability_is_refused(probability):
-    with pytest.raises(DataError, match="probability"):
-        distribution_of(np.ones(3)).quantile([0.5, probability])
+    for values in (np.ones(3), np.random.default_rng(0).normal(size=200_000)):
+        distribution = distribution_of(values)
+        for ask in (distribution.quantile, distribution.bounds):
+            with pytest.raises(DataError, match="probability"):
+                ask([0.5, probability])
 
 
 def test_no_values_at_all():

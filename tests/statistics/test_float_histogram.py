@@ -303,7 +303,7 @@ def test_parts_of_many_features_join_to_the_whole_and_are_no_longer_than_it_is()
     for other in (coarsened, joined(MANY_FEATURES, (2, 0, 1))[1]):
         for name, array in whole.arrays().items():
             assert other.arrays()[name].tobytes() == array.tobytes()
-    with pytest.raises(DataError, match="different features"):
+    with pytest.raises(DataError, match="wholes of different sizes"):
         parts[0].merge(alone[0])
 
 
@@ -311,6 +311,12 @@ def test_fewer_features_have_more_room():
     rooms = [entries_at_most(features) for features in (0, 1, 64, 65, 3000, 20_000, 10**6)]
     assert rooms == sorted(rooms, reverse=True)
     assert (rooms[0], rooms[-1]) == (65536, 1024)
+
+
+def test_a_part_of_fewer_features_than_it_has_is_refused():
+    arrays = histogram_of(np.ones((3, 2)), (1,)).arrays()
+    with pytest.raises(ManifestError, match="fewer features"):
+        FloatHistogram.from_arrays({**arrays, "among": np.array(1)})
 
 
 @pytest.mark.parametrize(("name", "wrong"), [("bits", 3), ("bits", 53), ("counts", 0), ("ends", -1), ("sizes", 46)])
