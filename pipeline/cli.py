@@ -25,8 +25,7 @@ class Verbs(click.Group):
 
     def invoke(self, ctx: click.Context) -> Any:
         """Run the verb; exits with 1 where the run failed, 2 where the request was wrong."""
-        # What Dask's connections leave behind when a cluster ends is no news to a user.
-        logging.getLogger("asyncio").addFilter(lambda _: ctx.meta.get(DEBUG, False))
+        logging.getLogger("asyncio").addFilter(_is_news)
         try:
             return super().invoke(ctx)
         except (click.exceptions.Exit, click.ClickException, BrokenPipeError):
@@ -44,6 +43,12 @@ class Verbs(click.Group):
             remedy = "" if debug else "; rerun with --debug for the traceback"
             click.echo(f"error: unexpected {type(error).__name__}: {_first_line(error)}{remedy}", err=True)
             ctx.exit(1)
+
+
+def _is_news(record: logging.LogRecord) -> bool:
+    """Not what a connection of Dask leaves behind that waited for something to send when its cluster ended."""
+    error = record.exc_info[1] if record.exc_info else None
+    return not (isinstance(error, TimeoutError) and "never retrieved" in record.getMessage())
 
 
 def _first_line(error: Exception) -> str:

@@ -101,9 +101,13 @@ def _chains(chains: Sequence[Mapping[str, Any]]) -> Table:
 
 
 def manifest_tables(manifest: ManifestRecord) -> dict[str, Table]:
-    """What a manifest does and from what it was fitted: head, chain, and the statistics of each gathering."""
-    gathered = {_title(manifest, each): _statistics(manifest, each) for each in manifest.statistics}
-    return {"manifest": _head(manifest), "chain": _chain(manifest), **gathered}
+    """What a manifest does and from what it was fitted: head, chain, and the statistics of each gathering.
+
+    Where groups have statistics of their own, those shown are of all samples together, and the titles say so.
+    """
+    whose = ", of all groups together" if manifest.groups else ""
+    gathered = {_title(manifest, each) + whose: _statistics(manifest, each) for each in manifest.statistics}
+    return {"manifest": _head(manifest), f"chain{whose}": _chain(manifest), **gathered}
 
 
 def collection_tables(collection: ManifestCollection) -> dict[str, Table]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import subprocess
 import sys
 from pathlib import Path
@@ -144,6 +145,21 @@ def test_show_prints_the_statistics_and_the_chain(folder: Path) -> None:
     assert content["digest"] in shown
     assert "per=[channel]" in shown
     assert "per channel: 3 features" in shown
+
+
+def test_what_a_connection_leaves_behind_is_not_shown(folder: Path, caplog: pytest.LogCaptureFixture) -> None:
+    _done("plan", folder / "config.yaml")
+    for error in (TimeoutError("Timeout"), OSError("gone")):
+        logging.getLogger("asyncio").error("Future exception was never retrieved", exc_info=error)
+    assert [record.exc_info[1].args for record in caplog.records if record.exc_info and record.exc_info[1]] == [("gone",)]
+
+
+def test_show_says_that_what_it_shows_is_of_all_groups_together(folder: Path) -> None:
+    _done("fit", folder / "config.yaml")
+    assert "groups together" not in _done("show", folder / "out.manifest").stdout
+    _done("fit", folder / "config.yaml", "--set", "fit={by: split}", "--set", "output.overwrite=true")
+    shown = _done("show", folder / "out.manifest").stdout
+    assert shown.count("of all groups together") == 2
 
 
 def test_show_sums_many_features_up(folder: Path) -> None:
