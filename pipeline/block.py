@@ -6,7 +6,7 @@ A block is the unit of reading and of a write. Not here: what is read or written
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Container, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import product
 from typing import overload
@@ -316,6 +316,17 @@ def overlapping(block: Block, unit: tuple[int, ...]) -> Iterator[Block]:
         start = tuple(max(first, edge) for first, edge in zip(block.start, corner, strict=True))
         stop = tuple(min(last, edge + width) for last, edge, width in zip(block.stop, corner, unit, strict=True))
         yield Block(start, stop)
+
+
+def axes_of(dims: Sequence[str], names: Container[str]) -> tuple[int, ...]:
+    """The axes of those of `dims` that are among `names`, ascending.
+
+    Examples
+    --------
+    >>> axes_of(("sample", "y", "x"), {"x", "sample"})
+    (0, 2)
+    """
+    return tuple(axis for axis, dim in enumerate(dims) if dim in names)
 
 
 def group_by_axes(blocks: Tiling, axes: tuple[int, ...]) -> dict[Block, Tiling]:

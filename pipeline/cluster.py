@@ -29,7 +29,7 @@ from threadpoolctl import threadpool_limits
 
 from pipeline.block import Block, Tiling
 from pipeline.config import AddressClusterConfig, ClusterConfig, LocalClusterConfig
-from pipeline.errors import ClusterError
+from pipeline.errors import ClusterError, some_of
 from pipeline.executor import MERGE_FAN_IN, Advance, BlockTask, Executor, Workers, blocks_per_task, read_to_hold, run_blocks
 from pipeline.room import Room
 from pipeline.source.held import HeldSource, assemble
@@ -149,9 +149,7 @@ class DaskExecutor:
         try:
             return self.client.scatter(work, broadcast=True, hash=False)
         except TimeoutError as error:
-            raise ClusterError(
-                "the cluster has no worker", where=self.client.scheduler_info()["address"], remedy="start one and run again"
-            ) from error
+            raise _no_worker(self.client) from error
 
     def _stop(self, run: str, futures: list[Future[Any]], error: BaseException) -> None:
         """Cancel what is left of `run` and wait until no worker works on it: it would write into what comes next.
@@ -385,7 +383,7 @@ def executor_on(client: Client) -> DaskExecutor:
         named = sorted(lacking)
         raise ClusterError(
             "a part of the cluster cannot import this program",
-            where=", ".join([*named[:3], *([f"{len(named) - 3} more"] if len(named) > 3 else [])]),
+            where=some_of(named),
             found=str(lacking[named[0]]),
             expected="zarrnorm in the environment of the scheduler and of every worker",
             remedy="install it there as well, then start them again",
@@ -398,14 +396,18 @@ def _require_worker(client: Client) -> None:
     try:
         client.wait_for_workers(1, timeout=CONNECT_SECONDS)
     except TimeoutError as error:
-        address = client.scheduler_info()["address"]
-        raise ClusterError(
-            "the cluster has no worker",
-            where=address,
-            found=f"none within {CONNECT_SECONDS:g} seconds",
-            expected="one at least",
-            remedy=f"start one, `dask worker {address}`; of an adaptive cluster keep one at least",
-        ) from error
+        raise _no_worker(client) from error
+
+
+def _no_worker(client: Client) -> ClusterError:
+    """The error for a cluster on which nothing runs."""
+    address = client.scheduler_info()["address"]
+    return ClusterError(
+        "the cluster has no worker",
+        where=address,
+        expected="one at least",
+        remedy=f"start one, `dask worker {address}`; of an adaptive cluster keep one at least",
+    )
 
 
 def _one_thread_a_task(config: LocalClusterConfig) -> AbstractContextManager[object]:

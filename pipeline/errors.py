@@ -21,8 +21,10 @@ Not here: the errors of Zarr, Dask or NumPy; the modules that call them translat
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, ClassVar
+
+NAMES_SHOWN = 3
 
 
 class PipelineError(Exception):
@@ -135,3 +137,14 @@ class WriteError(RunError):
 
 class ClusterError(RunError):
     """A cluster that cannot be reached or lost its workers."""
+
+
+def some_of(names: Sequence[str]) -> str:
+    """The first few of `names`, for a message.
+
+    Examples
+    --------
+    >>> some_of(["0-a", "1-b"]), some_of(["0-a", "1-b", "2-c", "3-d"])
+    ('0-a, 1-b', '0-a, 1-b, 2-c, …')
+    """
+    return ", ".join([*names[:NAMES_SHOWN], *(["…"] if len(names) > NAMES_SHOWN else [])])

@@ -14,7 +14,7 @@ from typing import Any, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.block import Block, Tiling, group_by_axes
+from pipeline.block import Block, Tiling, axes_of, group_by_axes
 from pipeline.errors import DataError
 from pipeline.executor import Advance, Executor
 from pipeline.normalize.chain import FittedChain
@@ -75,7 +75,7 @@ class Gather:
     @property
     def feature_axes(self) -> tuple[int, ...]:
         """The axes of the source along which blocks hold other features."""
-        return tuple(axis for axis, dim in enumerate(self.source.dims) if dim in self.per)
+        return axes_of(self.source.dims, self.per)
 
     @property
     def feature_shape(self) -> tuple[int, ...]:
@@ -116,7 +116,7 @@ class Gather:
 
     def _summarized(self, values: NDArray[Any], weights: NDArray[np.float64] | None) -> Summaries:
         """The summaries of `values` that the prefix put out."""
-        axes = tuple(axis for axis, dim in enumerate(self.prefix.output_dims) if dim in self.per)
+        axes = axes_of(self.prefix.output_dims, self.per)
         if weights is None:
             return summarize(self.summaries, values, axes, self.among)
         different, places = np.unique(weights, return_inverse=True)

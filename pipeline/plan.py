@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from pipeline.block import Tiling, block_step, step_of_fewest_reads
+from pipeline.block import Tiling, axes_of, block_step, step_of_fewest_reads
 from pipeline.errors import ConfigError
 from pipeline.executor import MERGE_FAN_IN, Workers, blocks_per_task
 from pipeline.normalize.memory import ParameterBytes
@@ -308,7 +308,7 @@ def whole_axes(steps: Sequence[Step], source: Source, each: Pass | None = None) 
     """Axes along which a block must hold everything, because one of `steps`, or what `each` gathers, looks at whole vectors."""
     whole = {dim for step in steps for dim in step.whole_dims}
     whole.update(each.per if each and "covariance" in each.summaries else ())
-    return frozenset(axis for axis, dim in enumerate(source.dims) if dim in whole)
+    return frozenset(axes_of(source.dims, whole))
 
 
 def fit_blocks(source: Source, whole: frozenset[int], block_bytes: int, each: Pass, groups: int = 1) -> Tiling:
@@ -322,7 +322,7 @@ def fit_blocks(source: Source, whole: frozenset[int], block_bytes: int, each: Pa
     worth_merging = BLOCK_TO_SUMMARIES * groups * summary_bytes(each, source)
     suited = _suited(source, block_bytes, worth_merging)
     if suited < worth_merging:
-        features = _feature_axes(each, source)
+        features = axes_of(source.dims, each.per)
         tall = Tiling.regular(source.shape, read_step(source, whole, suited, frozenset(features)))
         if _tree_count(tall, features) <= TREES_AT_MOST:
             return tall
@@ -399,7 +399,7 @@ def plan_fit(
     in_float64 = 16 if each.summaries == DEVIATIONS else 8 if each.at else 0
     per_thread = math.prod(largest) * (2 * itemsize + in_float64) + _unit_bytes(source, largest)
     per_thread += NORMALIZING_BYTES if each.at else 0
-    feature_axes = _feature_axes(each, source)
+    feature_axes = axes_of(source.dims, each.per)
     trees = _tree_count(blocks, feature_axes)
     leaves = -(-len(blocks) // max(1, trees))
     part = math.prod(largest[axis] for axis in feature_axes) / max(1, feature_count(source, each.per))
@@ -481,11 +481,6 @@ def plan_held(plan: Plan, source: HeldSource, workers: Workers) -> Plan:
         replace(each, bytes_read=0, peak_bytes_per_worker=each.peak_bytes_per_worker + held_bytes) for each in plan.phases
     )
     return replace(plan, phases=(first, *behind))
-
-
-def _feature_axes(each: Pass, source: Source) -> tuple[int, ...]:
-    """The axes of `source` that `each` keeps."""
-    return tuple(axis for axis, dim in enumerate(source.dims) if dim in each.per)
 
 
 def _tree_count(blocks: Tiling, feature_axes: tuple[int, ...]) -> int:

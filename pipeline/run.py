@@ -15,14 +15,14 @@ from pipeline.apply import Write
 from pipeline.arrays_config import ArraysOutputConfig
 from pipeline.cluster import connect, workers_of, workers_planned
 from pipeline.config import ApplyConfig, ApplyOutputConfig, Config, OutputConfig
-from pipeline.errors import PipelineError
+from pipeline.errors import ConfigError, PipelineError
 from pipeline.executor import Executor
 from pipeline.gather import EVERYTHING
 from pipeline.inference import Manifest
 from pipeline.inference.stored import chain_for
 from pipeline.job import Job, open_config_source
 from pipeline.manifest import FittedStatistics, check_destination
-from pipeline.manifest.folder import check_free
+from pipeline.manifest.folder import check_free, folder_path
 from pipeline.passes import (
     Errors,
     FitOfJob,
@@ -146,7 +146,7 @@ def in_the_way(output: OutputConfig | ArraysOutputConfig) -> list[PipelineError]
     found = []
     looks: tuple[Callable[[], bool], ...] = (
         lambda: stands(open_store(output.store, "w"), output.overwrite),
-        lambda: check_free(Path(output.manifest), output.overwrite),
+        lambda: check_free(folder_path(output.manifest, ConfigError), output.overwrite),
     )
     for look in looks:
         try:

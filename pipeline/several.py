@@ -14,7 +14,7 @@ from pipeline.apply import Write
 from pipeline.arrays_config import ArraysConfig, ArraysOutputConfig, of_array
 from pipeline.cluster import connect, workers_of, workers_planned
 from pipeline.config import ApplyConfig, ApplyOutputConfig, SourceConfig
-from pipeline.errors import ConfigError
+from pipeline.errors import ConfigError, some_of
 from pipeline.executor import Workers
 from pipeline.gather import EVERYTHING
 from pipeline.inference import ManifestCollection
@@ -22,7 +22,6 @@ from pipeline.inference.stored import chain_for
 from pipeline.job import open_config_source
 from pipeline.manifest import check_destination
 from pipeline.manifest.collection import member_folder
-from pipeline.manifest.folder import some_of
 from pipeline.passes import fit_plan, write_pass
 from pipeline.plan import Plan, require_memory
 from pipeline.prepare import Prepared, extent_of, plan_of_apply, plan_run, planned_extent, prepare

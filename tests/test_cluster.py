@@ -82,17 +82,17 @@ def wait_for(folder: Path, pattern: str, count: int) -> None:
         time.sleep(0.01)
 
 
+def _cluster(workers: int, **options: Any) -> LocalCluster:
+    """A cluster whose pages are on ports of loopback that are free."""
+    free = "127.0.0.1:0"
+    return LocalCluster(n_workers=workers, dashboard_address=free, worker_dashboard_address=free, **options)
+
+
 @pytest.fixture(scope="module")
 def address() -> Iterator[AddressClusterConfig]:
     with (
         dask.config.set({"distributed.scheduler.allowed-failures": 0}),
-        LocalCluster(
-            n_workers=2,
-            threads_per_worker=1,
-            processes=True,
-            dashboard_address="127.0.0.1:0",
-            worker_dashboard_address="127.0.0.1:0",
-        ) as cluster,
+        _cluster(2, threads_per_worker=1, processes=True) as cluster,
     ):
         yield AddressClusterConfig(address=cluster.scheduler_address)
 
@@ -267,9 +267,7 @@ def test_a_large_array_goes_to_the_workers_ahead_of_the_graph(processes: bool) -
 
 def test_a_cluster_without_workers_is_one_clear_error(monkeypatch: pytest.MonkeyPatch) -> None:
     with (
-        LocalCluster(
-            n_workers=0, processes=False, dashboard_address="127.0.0.1:0", worker_dashboard_address="127.0.0.1:0"
-        ) as cluster,
+        _cluster(0, processes=False) as cluster,
         cluster.get_client() as client,
     ):
         scatter = client.scatter
@@ -282,13 +280,7 @@ def test_a_cluster_without_workers_is_one_clear_error(monkeypatch: pytest.Monkey
 def test_a_scheduler_without_workers_is_one_clear_error(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("pipeline.cluster.CONNECT_SECONDS", 1.0)
     with (
-        LocalCluster(
-            n_workers=0,
-            processes=False,
-            protocol="tcp",
-            dashboard_address="127.0.0.1:0",
-            worker_dashboard_address="127.0.0.1:0",
-        ) as cluster,
+        _cluster(0, processes=False, protocol="tcp") as cluster,
         pytest.raises(ClusterError, match="no worker") as caught,
         connect(AddressClusterConfig(address=cluster.scheduler_address)),
     ):
@@ -300,14 +292,7 @@ def test_a_worker_that_lacks_the_program_is_named_before_it_gets_a_task() -> Non
     """It would end at its first task, and the client would wait for another one."""
     without = "import sys; sys.modules['pipeline'] = None; from distributed.cli.dask_worker import main; main()"
     with (
-        LocalCluster(
-            n_workers=1,
-            threads_per_worker=1,
-            processes=False,
-            protocol="tcp",
-            dashboard_address="127.0.0.1:0",
-            worker_dashboard_address="127.0.0.1:0",
-        ) as cluster,
+        _cluster(1, threads_per_worker=1, processes=False, protocol="tcp") as cluster,
         cluster.get_client() as client,
     ):
         arguments = [cluster.scheduler_address, "--no-nanny", "--no-dashboard", "--nthreads", "1", "--host", "127.0.0.1"]

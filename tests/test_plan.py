@@ -201,10 +201,8 @@ def test_blocks_of_large_summaries_hold_many_values_of_few_features(tmp_path: Pa
 def test_tasks_do_not_grow_with_the_number_of_features(tmp_path: Path) -> None:
     shape, dims = (5_000_000, 60_000), ("cell", "gene")
     zarr.create_array(tmp_path / "x.zarr", shape=shape, chunks=(10_000, 1), dtype="f4", dimension_names=dims)
-    source, each = (
-        ZarrSource(str(tmp_path / "x.zarr"), "", dims, "cell", "fill"),
-        Pass(0, ("gene",), ("float_histogram",), (0,)),
-    )
+    source = ZarrSource(str(tmp_path / "x.zarr"), "", dims, "cell", "fill")
+    each = Pass(0, ("gene",), ("float_histogram",), (0,))
     blocks = fit_blocks(source, frozenset(), DEFAULT_BLOCK_BYTES, each)
     assert plan_fit(each, source, blocks, Workers(1, 2)).tasks < 5000
 

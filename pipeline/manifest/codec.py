@@ -15,10 +15,9 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import ValidationError
 
-from pipeline.errors import ManifestError
+from pipeline.errors import ManifestError, some_of
 from pipeline.manifest.arrays import decode, describe, encode
 from pipeline.manifest.digest import arrays_digest
-from pipeline.manifest.folder import some_of
 from pipeline.manifest.gathered import FittedStatistics
 from pipeline.manifest.groups import Groups, unstacked
 from pipeline.manifest.labels import decode_labels, encode_labels, labels_kind

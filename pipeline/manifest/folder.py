@@ -10,14 +10,13 @@ import os
 import re
 import shutil
 import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 
 from pipeline.errors import OutputExistsError, PipelineError, WriteError
 from pipeline.manifest.schema import ARRAYS_FILE, COLLECTION_FILE, MANIFEST_FILE
 
 MANIFEST_FILES = frozenset({MANIFEST_FILE, ARRAYS_FILE})
-NAMES_SHOWN = 3
 MEMBER_FOLDER = re.compile("[0-9]+-[A-Za-z0-9_-]*")
 
 
@@ -33,17 +32,6 @@ def folder_path(path: str | os.PathLike[str], refusal: type[PipelineError]) -> P
         reason = getattr(error, "strerror", None) or error
         raise refusal("not the path of a folder", where=shown, found=reason, expected="the path of a manifest") from None
     return absolute
-
-
-def some_of(names: Sequence[str]) -> str:
-    """The first few of the `names` of folders, for a message.
-
-    Examples
-    --------
-    >>> some_of(["0-a", "1-b"]), some_of(["0-a", "1-b", "2-c", "3-d"])
-    ('0-a, 1-b', '0-a, 1-b, 2-c, …')
-    """
-    return ", ".join([*names[:NAMES_SHOWN], *(["…"] if len(names) > NAMES_SHOWN else [])])
 
 
 def check_writable(path: Path, overwrite: bool) -> None:

@@ -15,7 +15,7 @@ from typing import Any, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.block import block_step
+from pipeline.block import axes_of, block_step
 from pipeline.errors import DataError
 from pipeline.normalize.cast import cast_into
 from pipeline.normalize.step import FittedStep, Floats, Indexer
@@ -154,7 +154,7 @@ def _pieces(work: Work) -> Iterator[tuple[tuple[FittedStep, ...], Iterator[Piece
     kept = {dim for step in work.steps for dim in step.per}
     room = _features_at_once(work)
     within = tuple(_even_part(size, room) if dim in kept - whole else size for dim, size in work.sizes.items())
-    whole_axes = frozenset(axis for axis, dim in enumerate(work.dims) if dim in whole)
+    whole_axes = frozenset(axes_of(work.dims, whole))
     cuts = _cuts(shape, block_step(within, (1,) * len(shape), 8, PIECE_BYTES, whole_axes))
     for box in product(*(along if dim in kept else [None] for dim, along in zip(work.dims, cuts, strict=True))):
         part = {dim: at for dim, at, along in zip(work.dims, box, cuts, strict=True) if at is not None and len(along) > 1}

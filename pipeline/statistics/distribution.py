@@ -166,14 +166,15 @@ class Distribution:
         largest = np.finfo(np.float64).max
         with np.errstate(over="ignore"):
             ends = (np.maximum(self.values - self.radius, -largest), np.minimum(self.values + self.radius, largest))
-        low, high = (self._quantile_of(end, probabilities) for end in ends)
+        wanted = _checked(probabilities)
+        low, high = (self._quantile_of(end, wanted) for end in ends)
         return low, high
 
-    def _quantile_of(self, values: Floats, probabilities: ArrayLike) -> Floats:
+    def _quantile_of(self, values: Floats, wanted: Floats) -> Floats:
         """What `quantile` says, were the observations of each entry the one of `values`."""
         if not self.weighted and isinstance(_ascending(self._features, values), slice):
-            return self._quantile(_checked(probabilities), values, None)
-        return from_entries(self.feature_shape, self._features, values, self.counts).quantile(probabilities)
+            return self._quantile(wanted, values, None)
+        return from_entries(self.feature_shape, self._features, values, self.counts).quantile(wanted)
 
     def deviations(self, center: ArrayLike) -> Distribution:
         """The distribution of |x − center|, where `center` is broadcastable to the feature shape."""
