@@ -11,8 +11,10 @@ exactly, and the totals depend neither on their order nor on whether a processor
 
 from __future__ import annotations
 
+from typing import Any
+
 from pipeline.statistics.kernel_limbs import terms_of
-from pipeline.statistics.kernels import Floats, cast_to, compiled, fill, load, multiply_add, store
+from pipeline.statistics.kernels import Floats, cast_to, compiled, fill, inlined, load, multiply_add, store
 
 LANES = 8
 GROUP = 16
@@ -40,6 +42,17 @@ WIDE_FACTORS = 2.0 ** -(WIDE_TERMS[:, 1] // DIGIT_BITS * DIGIT_BITS)
 WIDE_ROWS = 512
 
 
+@inlined
+def split(x: Any, round1: Any, round2: Any) -> tuple[Any, Any, Any, Any, Any, Any]:
+    """The two digits of numbers; of their squares what is below place 2 and what is not, and the two digits of the former."""
+    x1 = (x + round1) - round1
+    square = x * x
+    high = (square + round2) - round2
+    low = square - high
+    s1 = (low + round1) - round1
+    return x - x1, x1, low, high, low - s1, s1
+
+
 @compiled
 def add_narrow_window(panel: Floats, at: int, stride: int, rows: int, facts: Floats, lane: int, totals: Floats) -> None:
     """Totals, as `NARROW_TERMS` has them, of up to 1024 rows of eight columns.
@@ -52,15 +65,9 @@ def add_narrow_window(panel: Floats, at: int, stride: int, rows: int, facts: Flo
     fourth0 = fourth2 = fourth4 = fourth6 = twice1 = twice2 = twice3 = twice4 = twice5 = zero
     for row in range(rows):
         x = cast_to(load(panel, at + row * stride, LANES), scale) * scale
-        x1 = (x + round1) - round1
-        x0 = x - x1
-        square = x * x
-        high = (square + round2) - round2
-        low = square - high
+        x0, x1, low, high, s0, s1 = split(x, round1, round2)
         s3 = (high + round3) - round3
         s2 = high - s3
-        s1 = (low + round1) - round1
-        s0 = low - s1
         first0 = first0 + x
         second0, second2 = second0 + low, second2 + high
         third0 = multiply_add(x0, s0, third0)
@@ -92,13 +99,7 @@ def add_slim_window(panel: Floats, at: int, stride: int, rows: int, facts: Float
     fourth0 = fourth2 = fourth4 = twice1 = twice2 = twice3 = zero
     for row in range(rows):
         x = cast_to(load(panel, at + row * stride, LANES), scale) * scale
-        x1 = (x + round1) - round1
-        x0 = x - x1
-        square = x * x
-        s2 = (square + round2) - round2
-        low = square - s2
-        s1 = (low + round1) - round1
-        s0 = low - s1
+        x0, x1, low, s2, s0, s1 = split(x, round1, round2)
         first0 = first0 + x
         second0, second2 = second0 + low, second2 + s2
         third0 = multiply_add(x0, s0, third0)
