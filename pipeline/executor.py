@@ -1,6 +1,6 @@
 """What carries work over blocks: the contract, and a serial loop that is the reference for every other executor.
 
-Not here: Dask (`cluster.py`), and what the work is (`fitting.py`, `apply.py`).
+Not here: Dask (`cluster/`), and what the work is (`fitting.py`, `apply.py`).
 """
 
 from __future__ import annotations
@@ -154,11 +154,12 @@ def run_blocks(
 ) -> Result:
     """Read each of `blocks`, of which there is one at least, and run `task` on it; the merged result."""
     reading, working = Room(), Room()
-    results = (_run_block(task, block, advance, reading, working) for block in blocks)
+    results = (run_block(task, block, advance, reading, working) for block in blocks)
     return reduce(lambda merged, result: merge([merged, result]), results)
 
 
-def _run_block(task: BlockTask[Result], block: Block, advance: Advance, reading: Room, working: Room) -> Result:
+def run_block(task: BlockTask[Result], block: Block, advance: Advance, reading: Room, working: Room) -> Result:
+    """Read `block` and run `task` on it, in room for what is read and for the work."""
     result = task(block, task.source.read(block, reading), working)
     advance(decoded_bytes(block, task.source.dtype))
     return result

@@ -1,6 +1,6 @@
 """What a pass does with a block for its statistics: steps inside the read, then a summary of each group; and how they join.
 
-Not here: what carries a pass out (`executor.py`, `cluster.py`) and what is fitted from it (`fitting.py`).
+Not here: what carries a pass out (`executor.py`, `cluster/`) and what is fitted from it (`fitting.py`).
 """
 
 from __future__ import annotations

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+import weakref
 from pathlib import Path
 from typing import Any
 
@@ -11,8 +12,7 @@ import pytest
 import zarr
 from distributed import Worker
 
-from pipeline import cluster
-from pipeline.cluster import connect
+from pipeline.cluster import DaskExecutor, connect
 from pipeline.config import Config, LocalClusterConfig, parse_config
 from pipeline.errors import ChunkError
 from pipeline.progress import SilentReporter
@@ -77,7 +77,7 @@ def test_a_description_on_the_way_needs_nothing_held(folder: Path) -> None:
 def test_what_does_not_fit_is_read_again_and_plan_says_so(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     config = _config(folder, CHAINS["one fit pass"], "out", True)
     held = plan_config(config)
-    monkeypatch.setattr(cluster, "MEMORY_LIMIT", int(held.peak_bytes_per_worker / 0.6) - 10)
+    monkeypatch.setattr("pipeline.cluster.connection.MEMORY_LIMIT", int(held.peak_bytes_per_worker / 0.6) - 10)
     planned = plan_config(config)
     assert (held.is_held, planned.is_held) == (True, False)
     assert planned.to_json()["reads"] == 2
@@ -97,9 +97,10 @@ def _blocks_held(dask_worker: Worker) -> int:
     return sum(str(key).startswith("read-") for key in dask_worker.data)
 
 
-def test_what_was_held_is_let_go_of(folder: Path) -> None:
+def test_what_workers_held_is_let_go_of(folder: Path) -> None:
     source = open_source(folder / "in.zarr", "X", dims=("cell", "gene"))
-    with connect(LocalClusterConfig()) as executor:
+    with connect(LocalClusterConfig(processes=True)) as executor:
+        assert isinstance(executor, DaskExecutor)
         held = executor.hold(source, (14, 30), lambda _: None)
         assert list(executor.client.run(_blocks_held).values()) == [len(held.held)] == [5]
         del held
@@ -107,3 +108,13 @@ def test_what_was_held_is_let_go_of(folder: Path) -> None:
         while any(executor.client.run(_blocks_held).values()) and time.monotonic() < until:
             time.sleep(0.05)
         assert list(executor.client.run(_blocks_held).values()) == [0]
+
+
+def test_what_threads_held_is_let_go_of(folder: Path) -> None:
+    source = open_source(folder / "in.zarr", "X", dims=("cell", "gene"))
+    with connect(LocalClusterConfig(threads_per_worker=3)) as executor:
+        held = executor.hold(source, (14, 30), lambda _: None)
+    boxes = [weakref.ref(values) for values in held.held.values()]
+    assert len(boxes) == 5
+    del held
+    assert [box() for box in boxes] == [None] * 5

@@ -14,9 +14,10 @@ import zarr
 from click.testing import CliRunner
 from distributed import LocalCluster
 
-from pipeline import Manifest, cluster, fit
+from pipeline import Manifest, fit
 from pipeline.block import Tiling
 from pipeline.cli import main
+from pipeline.cluster import workers_planned
 from pipeline.config import AddressClusterConfig, ApplyConfig, Config, LocalClusterConfig, parse_config
 from pipeline.errors import ConfigError
 from pipeline.executor import Workers
@@ -38,7 +39,7 @@ MACHINE_BYTES = 24 * GB
 
 @pytest.fixture(autouse=True)
 def machine(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(cluster, "MEMORY_LIMIT", MACHINE_BYTES)
+    monkeypatch.setattr("pipeline.cluster.connection.MEMORY_LIMIT", MACHINE_BYTES)
 
 
 def _wide(folder: Path, features: int, step: Any) -> Path:
@@ -69,7 +70,7 @@ def test_a_covariance_of_60000_features_is_refused(verb: str, tmp_path: Path) ->
     lines = result.stderr.splitlines()
     assert lines[0] == "error: the run would not fit into memory: fit pass 0: moments, covariance per ['gene']"
     assert lines[1].endswith("GB per worker of 2 threads")
-    assert lines[2] == "  expected: at most 24.0 GB, this machine's memory shared by its workers"
+    assert lines[2] == "  expected: at most 24.0 GB, this machine's memory"
     assert lines[3].startswith("  remedy:   statistics of fewer features")
 
 
@@ -101,8 +102,9 @@ def test_workers_at_an_address_say_what_they_have() -> None:
 
 def test_local_workers_share_the_machine() -> None:
     config = LocalClusterConfig(kind="local", workers=4, threads_per_worker=1, processes=True)
-    assert cluster.memory_per_worker(config) == MACHINE_BYTES // 4
-    assert cluster.memory_per_worker(AddressClusterConfig(kind="address", address="tcp://nowhere:8786")) is None
+    assert workers_planned(config).memory_bytes == MACHINE_BYTES // 4
+    assert workers_planned(config.model_copy(update={"processes": False})).memory_bytes == MACHINE_BYTES
+    assert workers_planned(AddressClusterConfig(kind="address", address="tcp://nowhere:8786")).memory_bytes is None
 
 
 def test_a_writing_pass_is_refused_by_name() -> None:
@@ -233,7 +235,7 @@ def test_parameters_that_do_not_fit_are_refused_before_anything_is_read(
     plan = plan_config(config)
     reading, writing = (phase.peak_bytes_per_worker for phase in plan.phases)
     result = run_config(config, SilentReporter())
-    monkeypatch.setattr(cluster, "MEMORY_LIMIT", max(reading, writing) - 1)
+    monkeypatch.setattr("pipeline.cluster.connection.MEMORY_LIMIT", max(reading, writing) - 1)
     with counted_reads(tmp_path / "in.zarr", "X") as counts:
         for refused in (run_config, lambda config, _: plan_config(config)):
             with pytest.raises(ConfigError, match="would not fit into memory"):
@@ -245,7 +247,7 @@ def test_parameters_that_do_not_fit_are_refused_before_anything_is_read(
             "source": {"store": str(tmp_path / "in.zarr"), "array": "X"},
             "output": {"store": str(tmp_path / "again.zarr")},
         }
-        monkeypatch.setattr(cluster, "MEMORY_LIMIT", PROCESS_BYTES + manifest.held_bytes)
+        monkeypatch.setattr("pipeline.cluster.connection.MEMORY_LIMIT", PROCESS_BYTES + manifest.held_bytes)
         with pytest.raises(ConfigError, match="would not fit into memory") as caught:
             apply_manifest(manifest, parse_config(again, ApplyConfig), SilentReporter())
     assert caught.value.where == "apply pass"

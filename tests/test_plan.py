@@ -15,7 +15,7 @@ import zarr
 from dask.order import order
 
 from pipeline.block import DEFAULT_BLOCK_BYTES, Tiling
-from pipeline.cluster import _merge_tree
+from pipeline.cluster.graph import _merge_tree
 from pipeline.config import Config, parse_config
 from pipeline.executor import Workers, blocks_per_task
 from pipeline.normalize.chain import bind_chain, parse_chain

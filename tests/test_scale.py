@@ -117,17 +117,18 @@ def test_the_graph_of_a_million_blocks_is_no_larger_than_that_of_some_thousand(m
 
     monkeypatch.setattr(Client, "get", get)
     source: Any = Vast((MILLION * 8, 2000))
-    with connect(LocalClusterConfig(threads_per_worker=2)) as executor, pytest.raises(SeenError):
+    with connect(LocalClusterConfig(threads_per_worker=2, processes=True)) as executor, pytest.raises(SeenError):
         executor.map_merge(Sizes(source), sum, [Tiling.regular(source.shape, (8, 2000))], lambda _: None)
     assert len(graphs[0]) <= 5000
     assert len(dumps(graphs[0])) <= MIB
 
 
-def test_many_thousand_blocks_are_all_done(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("processes", [False, True], ids=["threads", "processes"])
+def test_many_thousand_blocks_are_all_done(processes: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("pipeline.executor.BLOCK_TASKS", 100)
     source: Any = Vast((20_000, 4))
     told = [0]
-    with connect(LocalClusterConfig(threads_per_worker=2)) as executor:
+    with connect(LocalClusterConfig(threads_per_worker=2, processes=processes)) as executor:
 
         def advance(nbytes: int) -> None:
             told[0] += nbytes

@@ -1,6 +1,6 @@
 """A source whose blocks are in memory already, wherever an executor keeps them: its store is not read again.
 
-Not here: how blocks come into memory (`executor.py`, `cluster.py`).
+Not here: how blocks come into memory (`executor.py`, `cluster/`).
 """
 
 from __future__ import annotations

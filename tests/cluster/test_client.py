@@ -1,4 +1,4 @@
-"""Clusters: an address, workers that die, a scheduler that is not there, errors that come back whole, and no work after one."""
+"""A client: of a cluster at an address, of workers that die, of no scheduler; errors come back whole, and no work after one."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,33 +19,21 @@ import dask.array
 import numpy as np
 import pytest
 import zarr
-from distributed import LocalCluster
+from distributed import Client, LocalCluster
 from numpy.typing import NDArray
 from zarr.storage import LocalStore
 
 from pipeline import fit
 from pipeline.block import Block, Tiling, tile
-from pipeline.cluster import DaskExecutor, connect, threads_per_worker
+from pipeline.cluster import DaskExecutor, connect, workers_planned
 from pipeline.config import AddressClusterConfig, LocalClusterConfig
 from pipeline.errors import ChunkError, ClusterError, DataError
-from pipeline.executor import SerialExecutor
+from pipeline.executor import SerialExecutor, Workers
 from pipeline.plan import merges
 from pipeline.room import Room
 from pipeline.source.memory import MemorySource
 from pipeline.source.source import Source
-
-VALUES = np.arange(60.0).reshape(20, 3)
-SOURCE = MemorySource(VALUES, ("cell", "gene"))
-
-
-@dataclass(frozen=True)
-class Total:
-    """The sum of each block."""
-
-    source: Source = SOURCE
-
-    def __call__(self, block: Block, values: NDArray[Any], room: Room) -> float:
-        return float(values.sum())
+from tests.cluster.tasks import ONE_BY_ONE, SOURCE, VALUES, Slow, Total, assert_nothing_goes_on, wait_for
 
 
 @dataclass(frozen=True)
@@ -57,35 +46,17 @@ class Fatal:
         os._exit(1)
 
 
-@dataclass(frozen=True)
-class Slow:
-    """Leaves a file for each block that it began and one for each that it ended; the first block fails in between."""
-
-    folder: Path
-    seconds: float
-    source: Source = SOURCE
-
-    def __call__(self, block: Block, values: NDArray[Any], room: Room) -> float:
-        first = block.start[0]
-        (self.folder / f"began-{first}").touch()
-        if first == 0:
-            wait_for(self.folder, "began-*", 2)
-            raise DataError("the first block fails")
-        time.sleep(self.seconds)
-        (self.folder / f"ended-{first}").touch()
-        return 0.0
-
-
-def wait_for(folder: Path, pattern: str, count: int) -> None:
-    until = time.monotonic() + 20
-    while len(list(folder.glob(pattern))) < count and time.monotonic() < until:
-        time.sleep(0.01)
-
-
 def _cluster(workers: int, **options: Any) -> LocalCluster:
     """A cluster whose pages are on ports of loopback that are free."""
     free = "127.0.0.1:0"
     return LocalCluster(n_workers=workers, dashboard_address=free, worker_dashboard_address=free, **options)
+
+
+@contextmanager
+def _client(threads: int) -> Iterator[Client]:
+    """A client of one worker in this process."""
+    with _cluster(1, threads_per_worker=threads, processes=False) as cluster, cluster.get_client() as client:
+        yield client
 
 
 @pytest.fixture(scope="module")
@@ -106,7 +77,7 @@ def test_an_address_gives_what_the_serial_loop_gives(address: AddressClusterConf
         executor.client.unsubscribe_topic = lambda topic: (told_all(advanced), original(topic))
         assert executor.map_merge(Total(), sum, groups, advanced.append) == expected == [VALUES.sum()] * 2
     assert sorted(advanced) == [2 * 3 * 8] * 10 + [VALUES.nbytes]
-    assert threads_per_worker(address) == 1
+    assert workers_planned(address) == Workers(1, 1)
 
 
 def told_all(advanced: list[int]) -> None:
@@ -114,18 +85,6 @@ def told_all(advanced: list[int]) -> None:
     until = time.monotonic() + 20
     while sum(advanced) < 2 * VALUES.nbytes and time.monotonic() < until:
         time.sleep(0.01)
-
-
-def assert_nothing_goes_on(folder: Path) -> None:
-    began = {path.name.partition("-")[2] for path in folder.glob("began-*")}
-    ended = {path.name.partition("-")[2] for path in folder.glob("ended-*")}
-    assert len(began) >= 2
-    assert ended == began - {"0"}
-    time.sleep(0.5)
-    assert len(list(folder.iterdir())) == len(began) + len(ended)
-
-
-ONE_BY_ONE = [list(tile((20, 3), (1, 3)))]
 
 
 def test_after_an_error_no_worker_works_on_the_run(address: AddressClusterConfig, tmp_path: Path) -> None:
@@ -154,7 +113,8 @@ def test_many_blocks_go_into_few_tasks(tasks: int, monkeypatch: pytest.MonkeyPat
     groups = [Tiling.regular((20, 3), (2, 3)), Tiling.regular((20, 3), (20, 3)), Tiling.regular((20, 3), (7, 2))]
     advanced: list[int] = []
     graphs: list[Any] = []
-    with connect(LocalClusterConfig(threads_per_worker=2)) as executor:
+    with _client(2) as client:
+        executor = DaskExecutor(client)
         get = executor.client.get
         monkeypatch.setattr(
             executor.client, "get", lambda graph, *given, **options: (graphs.append(graph), get(graph, *given, **options))[1]
@@ -166,15 +126,12 @@ def test_many_blocks_go_into_few_tasks(tasks: int, monkeypatch: pytest.MonkeyPat
     assert len(graphs[0]) == sum(count + merges(count) for count in leaves) + 1
 
 
-@pytest.mark.parametrize("processes", [False, True])
-def test_after_an_interrupt_no_worker_works_on_the_run(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, processes: bool
-) -> None:
+def test_after_an_interrupt_no_worker_works_on_the_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def interrupt(futures: Any) -> None:
         wait_for(tmp_path, "began-*", 2)
         raise KeyboardInterrupt
 
-    with connect(LocalClusterConfig(threads_per_worker=2, processes=processes)) as executor:
+    with connect(LocalClusterConfig(threads_per_worker=2, processes=True)) as executor:
         monkeypatch.setattr("distributed.as_completed", interrupt)
         with pytest.raises(KeyboardInterrupt):
             executor.map_merge(Slow(tmp_path, 1.0), sum, [ONE_BY_ONE[0][1:]], lambda _: None)
@@ -184,7 +141,7 @@ def test_after_an_interrupt_no_worker_works_on_the_run(
 def test_workers_that_do_not_stop_are_named(
     address: AddressClusterConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("pipeline.cluster.STOP_SECONDS", 0.3)
+    monkeypatch.setattr("pipeline.cluster.client.STOP_SECONDS", 0.3)
     with connect(address) as executor:
         with pytest.raises(ClusterError, match="workers still work on it") as caught:
             executor.map_merge(Slow(tmp_path, 2.0), sum, ONE_BY_ONE, lambda _: None)
@@ -194,10 +151,10 @@ def test_workers_that_do_not_stop_are_named(
 
 
 def test_what_others_run_on_the_cluster_is_left_alone(tmp_path: Path) -> None:
-    with connect(LocalClusterConfig(threads_per_worker=4)) as executor:
-        future = executor.client.submit(time.sleep, 3.0, pure=False)
+    with _client(4) as client:
+        future = client.submit(time.sleep, 3.0, pure=False)
         with pytest.raises(DataError):
-            executor.map_merge(Slow(tmp_path, 0.1), sum, ONE_BY_ONE, lambda _: None)
+            DaskExecutor(client).map_merge(Slow(tmp_path, 0.1), sum, ONE_BY_ONE, lambda _: None)
         assert not future.done()
         assert future.result(timeout=20) is None
 
@@ -220,7 +177,7 @@ def test_an_error_of_a_worker_comes_back_as_what_it_was(address: AddressClusterC
 
 
 def test_a_scheduler_that_is_not_there_is_one_clear_error(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("pipeline.cluster.CONNECT_SECONDS", 1.0)
+    monkeypatch.setattr("pipeline.cluster.connection.CONNECT_SECONDS", 1.0)
     with (
         pytest.raises(ClusterError, match="no Dask scheduler answers"),
         connect(AddressClusterConfig(address="tcp://127.0.0.1:9")),
@@ -250,17 +207,12 @@ def test_stores_are_opened_by_workers(address: AddressClusterConfig, tmp_path: A
         )
 
 
-def test_local_threads_fill_the_machine_unless_told() -> None:
-    assert threads_per_worker(LocalClusterConfig(threads_per_worker=3)) == 3
-    assert threads_per_worker(LocalClusterConfig(workers=1000)) == 1
-
-
 @pytest.mark.parametrize("processes", [False, True])
 def test_a_large_array_goes_to_the_workers_ahead_of_the_graph(processes: bool) -> None:
     values = np.ones((1_250_000, 10))
     values[-1] = 2
-    with connect(LocalClusterConfig(processes=processes)) as executor:
-        manifest = fit(values, dims=["cell", "gene"], normalize=["maxabs"], block_bytes=20_000_000, client=executor.client)
+    with _cluster(1, processes=processes) as cluster, cluster.get_client() as client:
+        manifest = fit(values, dims=["cell", "gene"], normalize=["maxabs"], block_bytes=20_000_000, client=client)
     assert float(manifest.transform(values[-1:])[0, 0]) == 1
     assert manifest.statistics[0].statistics.nobs == values.size
 
@@ -278,7 +230,7 @@ def test_a_cluster_without_workers_is_one_clear_error(monkeypatch: pytest.Monkey
 
 
 def test_a_scheduler_without_workers_is_one_clear_error(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("pipeline.cluster.CONNECT_SECONDS", 1.0)
+    monkeypatch.setattr("pipeline.cluster.client.CONNECT_SECONDS", 1.0)
     with (
         _cluster(0, processes=False, protocol="tcp") as cluster,
         pytest.raises(ClusterError, match="no worker") as caught,
@@ -337,7 +289,7 @@ def test_an_error_in_a_task_is_a_few_lines(tmp_path: Path, cluster: str) -> None
     (path / "X" / "c" / "2" / "0").write_bytes(b"no chunk")
     (tmp_path / "config.yaml").write_text(CONFIG.format(folder=tmp_path, cluster=cluster))
     command = [sys.executable, "-m", "pipeline", "run", str(tmp_path / "config.yaml")]
-    done = subprocess.run(command, capture_output=True, text=True, cwd=Path(__file__).parents[1], check=False)
+    done = subprocess.run(command, capture_output=True, text=True, cwd=Path(__file__).parents[2], check=False)
     assert done.returncode == 1, done.stderr
     assert "error: a stored chunk cannot be read" in done.stderr
     assert "Traceback" not in done.stderr
@@ -357,7 +309,7 @@ def test_an_interrupted_run_ends_quietly(tmp_path: Path, cluster: str) -> None:
     (tmp_path / "config.yaml").write_text(config)
     slow = "output.compressors=[{name: gzip, configuration: {level: 9}}]"
     command = [sys.executable, "-m", "pipeline", "run", str(tmp_path / "config.yaml"), "--set", slow]
-    run = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, cwd=Path(__file__).parents[1], start_new_session=True)
+    run = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, cwd=Path(__file__).parents[2], start_new_session=True)
     wait_for(tmp_path, "normalized.zarr/X/c/*/0", 3)
     os.killpg(run.pid, signal.SIGINT)
     stderr = run.communicate(timeout=60)[1]
@@ -369,10 +321,10 @@ def test_logs_are_silent_only_while_a_cluster_of_ours_runs_and_nobody_debugs() -
     logger, handler = logging.getLogger("distributed"), logging.StreamHandler()
     logger.addHandler(handler)
     try:
-        with connect(LocalClusterConfig()):
+        with connect(LocalClusterConfig(processes=True)):
             assert handler.level == logging.CRITICAL
         assert handler.level == logging.NOTSET
-        with connect(LocalClusterConfig(), debug=True):
+        with connect(LocalClusterConfig(processes=True), debug=True):
             assert handler.level == logging.WARNING
         assert handler.level == logging.NOTSET
     finally:
