@@ -137,15 +137,15 @@ class Distribution:
         wanted = _checked(probabilities)
         if self.weighted:
             return self._weighted_quantile(wanted.ravel()).reshape(wanted.shape + self.feature_shape)
-        return self._quantile(wanted, self.values, self.radius)
+        return self._quantile(wanted)
 
-    def _quantile(self, wanted: Floats, values: Floats, radius: Floats | None) -> Floats:
-        """What `quantile` says, were `values` those of the entries, no less ascending, and `radius` theirs."""
+    def _quantile(self, wanted: Floats, end: int = 0) -> Floats:
+        """What `quantile` says, were all values of an entry its lower `end` (−1) or its upper one (1)."""
         nobs = self.nobs().ravel().astype(np.int64)
         last = np.maximum(nobs - 1, 0)
         virtual = wanted.reshape(-1, 1) * last
         rank = np.floor(virtual).astype(np.int64)
-        low, high = self._order_statistics(np.stack([rank, np.minimum(rank + 1, last)]), nobs, values, radius)
+        low, high = self._order_statistics(np.stack([rank, np.minimum(rank + 1, last)]), nobs, end)
         result = np.where(nobs > 0, _interpolate(low, high, virtual - rank), np.nan)
         return result.reshape(wanted.shape + self.feature_shape)
 
@@ -163,18 +163,20 @@ class Distribution:
         if self.radius is None:
             exact = self.quantile(probabilities)
             return exact, exact
-        largest = np.finfo(np.float64).max
-        with np.errstate(over="ignore"):
-            ends = (np.maximum(self.values - self.radius, -largest), np.minimum(self.values + self.radius, largest))
-        wanted = _checked(probabilities)
-        low, high = (self._quantile_of(end, wanted) for end in ends)
-        return low, high
+        if not self.weighted and self._ends_ascend():
+            wanted = _checked(probabilities)
+            return self._quantile(wanted, -1), self._quantile(wanted, 1)
+        low, high = (
+            from_entries(self.feature_shape, self._features, _end(self.values, self.radius, end), self.counts)
+            for end in (-1, 1)
+        )
+        return low.quantile(probabilities), high.quantile(probabilities)
 
-    def _quantile_of(self, values: Floats, wanted: Floats) -> Floats:
-        """What `quantile` says, were the observations of each entry the one of `values`."""
-        if not self.weighted and isinstance(_ascending(self._features, values), slice):
-            return self._quantile(wanted, values, None)
-        return from_entries(self.feature_shape, self._features, values, self.counts).quantile(wanted)
+    def _ends_ascend(self) -> bool:
+        """Whether the entries of each feature are in the order of their lower ends, and of their upper ones."""
+        from pipeline.statistics.kernel_buckets import ends_ascend
+
+        return self.radius is None or bool(ends_ascend(self.values, self.radius, self.ends))
 
     def deviations(self, center: ArrayLike) -> Distribution:
         """The distribution of |x − center|, where `center` is broadcastable to the feature shape."""
@@ -273,20 +275,32 @@ class Distribution:
         with np.errstate(over="ignore"):
             return np.abs(self.values - self._parameter(center)[self._features])
 
-    def _order_statistics(self, rank: Integers, nobs: Integers, values: Floats, radius: Floats | None) -> Floats:
+    def _order_statistics(self, rank: Integers, nobs: Integers, end: int) -> Floats:
         """The observation of each `rank` (…, features), counted from 0; anything for a feature without observations.
 
-        Entries have the given `values`, no less ascending than their own, and `radius`.
+        Where `end` is not 0, the lower (−1) or upper end (1) of the entry that it is in.
         """
-        if not len(values):
+        if not len(self.values):
             return np.zeros(rank.shape)
         overall = np.cumsum(nobs) - nobs + rank
-        at = np.minimum(np.searchsorted(self._cumulative, overall, side="right"), len(values) - 1)
-        if radius is None or self.even is None:
-            return values[at]
+        at = np.minimum(np.searchsorted(self._cumulative, overall, side="right"), len(self.values) - 1)
+        values = self.values[at]
+        if self.radius is None:
+            return values
+        if end:
+            return _end(values, self.radius[at], end)
+        if self.even is None:
+            return values
         behind = self._cumulative[at] - overall
         part = 1 - (2 * behind - 1) / self.counts[at]
-        return values[at] + np.where(self.even[at], part * radius[at], 0.0)
+        return values + np.where(self.even[at], part * self.radius[at], 0.0)
+
+
+def _end(values: Floats, radius: Floats, end: int) -> Floats:
+    """The lower (−1) or upper end (1) of entries, the largest float64 where it is beyond."""
+    largest = np.finfo(np.float64).max
+    with np.errstate(over="ignore"):
+        return np.clip(values + end * radius, -largest, largest)
 
 
 def _checked(probabilities: ArrayLike) -> Floats:

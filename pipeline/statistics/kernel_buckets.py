@@ -13,7 +13,6 @@ Not here: who calls them (`float_histogram.py`), and buckets made of values (`ke
 
 from __future__ import annotations
 
-from math import ldexp
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -30,7 +29,6 @@ Buckets: TypeAlias = Any
 FULL_BITS = np.int64(52)
 LEAST_BITS = np.int64(7)
 IMPLICIT = np.int64(1 << 52)
-UNIT_EXPONENT = np.int64(1075)
 
 
 @compiled
@@ -246,16 +244,34 @@ def find_middles(
 ) -> None:
     """What is in the middle of each bucket, as a float64 bit pattern, and how far the bucket extends from there.
 
-    `even` becomes whether it is for more than one number, and narrower than buckets of the coarsest level.
+    `even` becomes whether it is for more than one number, and narrower than buckets of the coarsest level. The radius, half as
+    many units in the last place as a bucket has keys, is a power of two: an exponent alone, or a bit of a subnormal number.
     """
+    radius_patterns = radius.view(np.int64)
     for at in range(len(keys)):
         size, sign = np.int64(sizes[at]), keys[at] >> 63
         half = np.int64(1) << size >> 1
         magnitude = (keys[at] + half - (half > 0) * (sign & 1)) ^ sign
         patterns[at] = magnitude | (sign & SMALLEST)
-        radius[at] = ldexp(float(half), max(magnitude >> 52, 1) - UNIT_EXPONENT)
+        exponent = max(magnitude >> 52, 1) + size - 1 - FULL_BITS
+        pattern = exponent << 52 if exponent > 0 else np.int64(1) << (exponent + FULL_BITS - 1)
+        radius_patterns[at] = pattern if half > 0 else 0
         top = min(np.int64(bit_length(magnitude)), FULL_BITS + 1)
-        even[at] = 0 < size < top - 1 - LEAST_BITS
+        even[at] = (size > 0) & (size < top - 1 - LEAST_BITS)
+
+
+@compiled
+def ends_ascend(values: NDArray[np.float64], radius: NDArray[np.float64], ends: Integers) -> bool:
+    """Whether neither `values − radius` nor `values + radius` falls within a feature."""
+    falls, start = np.int64(0), 0
+    for feature in range(len(ends)):
+        middle, half = values[start : ends[feature]], radius[start : ends[feature]]
+        next_middle, next_half = middle[1:], half[1:]
+        for at in range(len(next_half)):
+            falls += np.int64(next_middle[at] - next_half[at] < middle[at] - half[at])
+            falls += np.int64(next_middle[at] + next_half[at] < middle[at] + half[at])
+        start = ends[feature]
+    return bool(falls == 0)
 
 
 @compiled

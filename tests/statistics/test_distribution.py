@@ -172,3 +172,15 @@ def test_features_in_any_order_and_large_counts():
     distribution = Distribution((2,), np.array([1.0, 2.0, 5.0]), np.array([2**40, 2**40, 1]), np.array([2, 3]), 0.0)
     np.testing.assert_array_equal(distribution.quantile([0.25, 0.75]), [[1.0, 5.0], [2.0, 5.0]])
     np.testing.assert_array_equal(distribution.mean_absolute_deviation(np.array([1.0, 0.0])), [0.5, 5.0])
+
+
+def test_bounds_are_the_quantiles_of_the_ends_in_whichever_order_they_are():
+    """An entry whose ends are beyond those of the next one: the order of the lower ends is not that of the upper ones."""
+    ascending = Distribution((), np.array([1.0, 4.0]), np.array([3, 2]), np.array([2]), np.array([0.5, 1.0]))
+    crossing = Distribution((), np.array([1.0, 4.0]), np.array([3, 2]), np.array([2]), np.array([0.5, 3.8]))
+    for distribution in (ascending, crossing):
+        ends = (distribution.values - distribution.radius, distribution.values + distribution.radius)
+        for found, end in zip(distribution.bounds([0.1, 0.5, 0.9]), ends, strict=True):
+            np.testing.assert_array_equal(found, np.quantile(np.repeat(end, distribution.counts), [0.1, 0.5, 0.9]))
+    widest = Distribution((), np.array([1e308]), np.array([1]), np.array([1]), np.array([1e308]))
+    assert widest.bounds(0.5) == (0.0, np.finfo(np.float64).max)
