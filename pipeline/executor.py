@@ -42,12 +42,15 @@ class Workers:
         What each may take, where that is known.
     whose : str
         How that comes about, for messages.
+    scheduled : bool
+        Whether they are handed the tasks of a graph; else threads take blocks by themselves, and merge as soon as they can.
     """
 
     count: int = 1
     threads: int = 1
     memory_bytes: int | None = None
     whose: str = ""
+    scheduled: bool = True
 
     @property
     def all_threads(self) -> int:

@@ -36,6 +36,7 @@ DEVIATIONS = ("deviations",)
 DERIVING = 8
 QUANTILES = 12
 SAVING = 6
+SUMMARIES_A_THREAD = 3  # what it merges, with what, and into what; one of each tree waits
 BLOCK_TO_SUMMARIES = 8
 SMALL_BLOCK_BYTES = 4 * 2**20
 BLOCKS_AT_LEAST = 16
@@ -86,7 +87,8 @@ class Phase:
     block_shape : tuple of int
         The largest block.
     blocks, tasks : int
-        Tasks are the blocks, several to a task where there are many, and the merges of their summaries.
+        Tasks are those of the Dask graph: the blocks, several to a task where there are many, and the merges of their
+        summaries. Threads of one process take the blocks without it.
     bytes_read, bytes_written : int
         Decoded bytes; a chunk that has to be read twice counts twice, and what is held in memory is not read.
     peak_bytes_per_worker : int
@@ -403,7 +405,9 @@ def plan_fit(
     trees = _tree_count(blocks, feature_axes)
     leaves = -(-len(blocks) // max(1, trees))
     part = math.prod(largest[axis] for axis in feature_axes) / max(1, feature_count(source, each.per))
-    at_once = math.ceil(_summaries_at_once(leaves, workers.threads) * part) + (trees > 1)
+    in_tree = workers.scheduled or isinstance(source, LazySource)
+    summaries = _summaries_of_tree(leaves, workers.threads) if in_tree else SUMMARIES_A_THREAD * workers.threads + trees
+    at_once = math.ceil(summaries * part) + (trees > 1)
     merging = workers.threads * per_thread + _summaries_bytes(each, source, at_once * groups)
     deriving = _summaries_bytes(each, source, groups) + DERIVING * summary_bytes(each, source) + QUANTILES * quantile_bytes
     peak = max(max(merging, deriving) + parameters.total, SAVING * parameters.stored)
@@ -525,7 +529,7 @@ def _widths(leaves: int) -> Iterator[int]:
         leaves = -(-leaves // MERGE_FAN_IN)
 
 
-def _summaries_at_once(leaves: int, threads: int) -> int:
+def _summaries_of_tree(leaves: int, threads: int) -> int:
     """How many summaries of a tree of so many leaves may be in the memory of one worker.
 
     Every thread may be merging: what it merges, what it makes, and the last block's. Or all but one of those that are to be

@@ -22,7 +22,7 @@ from pipeline.normalize.chain import bind_chain, parse_chain
 from pipeline.normalize.step import Input
 from pipeline.plan import (
     Pass,
-    _summaries_at_once,
+    _summaries_of_tree,
     apply_step,
     fit_blocks,
     merges,
@@ -107,7 +107,7 @@ def test_no_more_summaries_wait_in_a_tree_than_are_counted(leaves: int) -> None:
         most = max(most, waiting + 1)
         waiting += 1 - len(tree[key])
     assert (root in places, waiting) == (True, 1)
-    assert most <= _summaries_at_once(leaves, threads=1)
+    assert most <= _summaries_of_tree(leaves, threads=1)
 
 
 def test_write_blocks_reconcile_both_grids_where_that_fits() -> None:
@@ -248,3 +248,13 @@ def test_what_a_step_observes_takes_a_read_of_its_own(options: dict[str, Any], e
     assert [(each.at, each.per, each.summaries, each.observes) for each in passes[:-1]] == expected
     assert all(each.fits == (0,) for each in passes[:-1])
     assert (passes[-1].at, passes[-1].fits, passes[-1].observes) == (2, (2,), "")
+
+
+def test_threads_that_merge_at_once_are_predicted_to_hold_less_than_a_tree() -> None:
+    source = MemorySource(np.broadcast_to(np.float32(0), (200_000, 2000)), ("cell", "gene"), "cell", {})
+    each, blocks = Pass(0, ("gene",), ("covariance",), (0,)), Tiling.regular(source.shape, (200, 2000))
+    tree, threads = (
+        plan_fit(each, source, blocks, Workers(threads=8, scheduled=scheduled)).peak_bytes_per_worker
+        for scheduled in (True, False)
+    )
+    assert tree - threads == (48 - 25) * summary_bytes(each, source)

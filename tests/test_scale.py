@@ -125,7 +125,7 @@ def test_the_graph_of_a_million_blocks_is_no_larger_than_that_of_some_thousand(m
 
 @pytest.mark.parametrize("processes", [False, True], ids=["threads", "processes"])
 def test_many_thousand_blocks_are_all_done(processes: bool, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("pipeline.executor.BLOCK_TASKS", 100)
+    monkeypatch.setattr("pipeline.executor.BLOCK_TASKS", 100)  # which only processes have
     source: Any = Vast((20_000, 4))
     told = [0]
     with connect(LocalClusterConfig(threads_per_worker=2, processes=processes)) as executor:

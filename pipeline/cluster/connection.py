@@ -75,14 +75,14 @@ def workers_planned(config: ClusterConfig) -> Workers:
     threads = config.threads_per_worker or max(1, CPU_COUNT // config.workers)
     if config.processes:
         return Workers(config.workers, threads, MEMORY_LIMIT // config.workers, MACHINE_SHARED)
-    return Workers(1, config.workers * threads, MEMORY_LIMIT, MACHINE)
+    return Workers(1, config.workers * threads, MEMORY_LIMIT, MACHINE, scheduled=False)
 
 
 def workers_of(executor: Executor) -> Workers:
     """What `executor` runs tasks on now; of workers that differ, as if all had the threads of the one that has most."""
     if not isinstance(executor, DaskExecutor):
         threads = executor.threads if isinstance(executor, ThreadsExecutor) else 1
-        return Workers(1, threads, MEMORY_LIMIT, MACHINE)
+        return Workers(1, threads, MEMORY_LIMIT, MACHINE, scheduled=False)
     workers = list(executor.client.scheduler_info(n_workers=-1)["workers"].values())
     threads = max((worker["nthreads"] for worker in workers), default=1)
     if executor.memory_bytes is not None:

@@ -7,9 +7,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from typing import Any, Protocol
 
-from dask.delayed import delayed
+import numpy as np
+from dask.base import flatten, optimize
 from dask.highlevelgraph import HighLevelGraph
 from numpy.typing import NDArray
 
@@ -68,7 +70,9 @@ class Work:
             How many there are to run it.
         """
         layer: dict[Any, Any] = {shared: self} if isinstance(shared, str) else {}
-        source, pieces = self.task.source, []
+        source = self.task.source
+        pieces = _pieces(source, chain.from_iterable(self.groups)) if isinstance(source, LazySource) else []
+        piece_keys = iter(flatten([piece.__dask_keys__() for piece in pieces]))
         step = blocks_per_task(source, sum(map(len, self.groups)), self.groups[0][0].size, threads)
         roots = []
         for group, blocks in enumerate(self.groups):
@@ -76,8 +80,7 @@ class Work:
             for first in range(0, len(blocks), step):
                 leaves.append(f"block-{self.run}-{group}-{first}")
                 if isinstance(source, LazySource):
-                    pieces.append(delayed(source.lazy[blocks[first].slices]))
-                    layer[leaves[-1]] = (_run_piece, shared, group, first, pieces[-1].key)
+                    layer[leaves[-1]] = (_run_piece, shared, group, first, next(piece_keys))
                 elif isinstance(source, HeldSource):
                     layer[leaves[-1]] = (_run_held, shared, group, first, source.parts(blocks[first]))
                 else:
@@ -101,6 +104,11 @@ class Reading:
         keys = [f"read-{self.run}-{index}" for index in range(len(self.boxes))]
         layer.update({key: (_read_box, shared, index) for index, key in enumerate(keys)})
         return HighLevelGraph.from_collections(self.run, layer, ()), keys
+
+
+def _pieces(source: LazySource, blocks: Iterable[Block]) -> list[Any]:
+    """The blocks of a Dask array as arrays of one chunk; together, so that what all of them need is computed once."""
+    return list(optimize(*(source.lazy[block.slices].rechunk(-1) for block in blocks)))
 
 
 def _merge_tree(keys: list[str], name: str, shared: Any, layer: dict[Any, Any]) -> str:
@@ -135,7 +143,7 @@ def _run_blocks(work: Work, group: int, first: int, stop: int) -> Any:
 def _run_piece(work: Work, group: int, index: int, values: Any) -> Any:
     """The result of a block of a Dask array, whose values are those of a task of its own."""
     progress = work.progress()
-    result = work.task(work.groups[group][index], values, Room())
+    result = work.task(work.groups[group][index], np.asarray(values), Room())
     progress.add(values.nbytes)
     progress.tell()
     return result

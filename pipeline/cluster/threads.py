@@ -1,20 +1,21 @@
 """Threads of this process as an executor.
 
-Not here: what the tasks do, and workers in processes of their own (`client.py`).
+Not here: what the tasks do, the graph of a Dask array's blocks (`graph.py`), and workers in processes (`client.py`).
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor, as_completed
+from concurrent.futures import ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from threading import Lock
 from typing import Generic, TypeVar
+from uuid import uuid4
 
 import dask.threaded
 
 from pipeline.block import Block, Tiling
-from pipeline.cluster.graph import Work
+from pipeline.cluster.graph import Progress, Work
 from pipeline.executor import Advance, BlockTask, decoded_bytes, read_to_hold, run_block
 from pipeline.room import Room
 from pipeline.source.held import HeldSource
@@ -29,9 +30,9 @@ Result = TypeVar("Result")
 class ThreadsExecutor:
     """Threads that end with the run: each takes the next block until there is none.
 
-    Only blocks of a Dask array, which is a graph already, are tasks of a Dask graph here. Others need nobody to schedule them:
-    no thread waits while there are blocks, and results are merged as soon as there are two. With a scheduler and workers in
-    this process a fit took a tenth longer.
+    Nobody has to schedule them: no thread waits while there are blocks, and results are merged as soon as there are two. With
+    Dask's scheduler and workers in this process a fit took a tenth longer. Only the blocks of a Dask array are tasks of its
+    graph, in which they share what they are made of.
 
     Parameters
     ----------
@@ -49,7 +50,8 @@ class ThreadsExecutor:
     ) -> list[Result]:
         told, merged = _Told(advance), _Merged(merge)
         if isinstance(task.source, LazySource):
-            graph, keys = Work("zarrnorm", task, merge, groups, lambda: told).graph("work", self.threads)
+            name = f"zarrnorm-{uuid4().hex}"
+            graph, keys = Work(name, task, merge, groups, lambda: told).graph(f"work-{name}", self.threads)
             with ThreadPoolExecutor(self.threads) as pool:
                 return list(dask.threaded.get(graph, keys, pool=pool))
 
@@ -73,31 +75,53 @@ class ThreadsExecutor:
         return HeldSource(source, step, held)
 
     def _share_out(self, items: Iterable[Item], work: Callable[[Iterator[Item]], None]) -> None:
-        """Let every thread `work` on what it gets of `items`. All have ended when this does, by the first error too."""
-        shared = _Shared(items)
+        """Let every thread `work` on what it gets of `items`; raises, when all have ended, what the first of them raised.
+
+        An interrupt too is raised when all have ended, which is at the end of their blocks; only a second one does not wait.
+        """
+        shared = _Shared(items, work)
         with ThreadPoolExecutor(self.threads) as pool:
             try:
-                for future in as_completed([pool.submit(work, shared) for _ in range(self.threads)]):
-                    future.result()
+                wait([pool.submit(shared.work) for _ in range(self.threads)])
             finally:
                 shared.close()
+        shared.check()
 
 
 class _Shared(Iterator[Item]):
-    """Items of which each goes to one of the threads that ask."""
+    """Items of which each goes to one of the threads that `work` on them, until there is none or one has failed."""
 
-    def __init__(self, items: Iterable[Item]) -> None:
+    def __init__(self, items: Iterable[Item], work: Callable[[Iterator[Item]], None]) -> None:
         self._items = iter(items)
-        self._one = Lock()
+        self._work = work
+        self._lock = Lock()
+        self._error: BaseException | None = None
 
     def __next__(self) -> Item:
-        with self._one:
+        with self._lock:
             return next(self._items)
 
-    def close(self) -> None:
-        """Give nothing any more."""
-        with self._one:
+    def work(self) -> None:
+        """Work on items as long as there are any."""
+        try:
+            self._work(self)
+        except BaseException as error:
+            self.close(error)
+
+    def close(self, error: BaseException | None = None) -> None:
+        """Give nothing any more, because of `error`."""
+        with self._lock:
             self._items = iter(())
+            self._error = self._error or error
+
+    def check(self) -> None:
+        """Raise the first error; without a reference to it, which would keep all that its frames hold in memory."""
+        error, self._error = self._error, None
+        try:
+            if error is not None:
+                raise error
+        finally:
+            del error
 
 
 class _Merged(Generic[Result]):
@@ -106,12 +130,12 @@ class _Merged(Generic[Result]):
     def __init__(self, merge: Callable[[Sequence[Result]], Result]) -> None:
         self.results: dict[int, Result] = {}
         self._merge = merge
-        self._one = Lock()
+        self._lock = Lock()
 
     def add(self, group: int, result: Result) -> None:
         """Merge `result` with what there is of its group; while that goes on, others find nothing there."""
         while True:
-            with self._one:
+            with self._lock:
                 if group not in self.results:
                     self.results[group] = result
                     return
@@ -119,20 +143,20 @@ class _Merged(Generic[Result]):
             result = self._merge([other, result])
 
 
-class _Told:
+class _Told(Progress):
     """Tells `advance` of blocks, one at a time, as a task's `Progress`."""
 
     def __init__(self, advance: Advance) -> None:
         self._advance = advance
-        self._one = Lock()
+        self._lock = Lock()
 
     def add(self, nbytes: int) -> None:
-        with self._one:
+        with self._lock:
             self._advance(nbytes)
 
     def tell(self) -> None:
         """Do nothing: all is told."""
 
     def until_cancelled(self, blocks: Iterable[Block]) -> Iterator[Block]:
-        """All `blocks`: who waits for a thread's result waits until it has ended."""
+        """All `blocks`: a task has one."""
         return iter(blocks)

@@ -33,7 +33,7 @@ class Clock:
     """Times the work of one task; what a task does outside of `timed` is preparation."""
 
     def __init__(self) -> None:
-        self.seconds = self.cpu_seconds = self.start_seconds = 0.0
+        self.seconds = self.cpu_seconds = 0.0
         self.peak_bytes: int | None = None
         self.extra: dict[str, float] = {}
         self.said: dict[str, str] = {}
@@ -46,11 +46,6 @@ class Clock:
         self.seconds += perf_counter() - before
         self.cpu_seconds += process_time() - cpu_before
         self.peak_bytes = max(self.peak_bytes or 0, peak_bytes())
-
-    def exclude(self, seconds: float) -> None:
-        """Count `seconds` of what is timed as starting a cluster, not as work."""
-        self.seconds -= seconds
-        self.start_seconds += seconds
 
 
 Work: TypeAlias = Callable[[Task, Clock], Statistics | None]
@@ -97,7 +92,6 @@ def _answer(task: Task, works: Mapping[str, Work], cannot: str, elsewhere: bool,
         np.savez(task.results, allow_pickle=False, **statistics)
     return Answer(
         clock.seconds,
-        clock.start_seconds,
         None if elsewhere else clock.cpu_seconds,
         None if elsewhere else clock.peak_bytes,
         clock.extra,

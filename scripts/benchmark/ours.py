@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from contextlib import AbstractContextManager, contextmanager
+from collections.abc import Mapping
 from pathlib import Path
-from time import perf_counter
 from typing import Any
-from unittest.mock import patch
 
 from benchmark.driver import Clock, Statistics, Work, serve
 from benchmark.task import Task
 from pipeline import Manifest
-from pipeline.cluster import connect
 from pipeline.config import ApplyConfig, Config, parse_config
 from pipeline.plan import Plan
 from pipeline.progress import SilentReporter
@@ -56,7 +52,7 @@ def _manifest_path(task: Task) -> Path:
 def fit(task: Task, clock: Clock) -> Statistics:
     """Fit the chain; what it found."""
     _predict(task, clock)
-    with clock.timed(), cluster_excluded(clock):
+    with clock.timed():
         manifest = fit_config(configuration(task), SilentReporter())
     return found(manifest)
 
@@ -64,7 +60,7 @@ def fit(task: Task, clock: Clock) -> Statistics:
 def apply(task: Task, clock: Clock) -> None:
     """Write a store with the manifest beside the statistics that everybody applies."""
     _predict(task, clock)
-    with clock.timed(), cluster_excluded(clock):
+    with clock.timed():
         manifest = Manifest.load(Path(task.statistics).with_suffix(".manifest"))
         apply_manifest(manifest, parse_config(_places(task), ApplyConfig), SilentReporter())
 
@@ -72,7 +68,7 @@ def apply(task: Task, clock: Clock) -> None:
 def run(task: Task, clock: Clock) -> Statistics:
     """Fit and write."""
     _predict(task, clock)
-    with clock.timed(), cluster_excluded(clock):
+    with clock.timed():
         result = run_config(configuration(task), SilentReporter())
     return found(result.manifest)
 
@@ -93,27 +89,6 @@ def found(manifest: Manifest) -> dict[str, Any]:
         "min": statistics.minimum(),
         "max": statistics.maximum(),
     }
-
-
-@contextmanager
-def cluster_excluded(clock: Clock) -> Iterator[None]:
-    """Count what it takes to start and to stop this program's cluster apart from its work."""
-
-    @contextmanager
-    def timed_connect(*arguments: Any, **options: Any) -> Iterator[Any]:
-        before = perf_counter()
-        context: AbstractContextManager[Any] = connect(*arguments, **options)
-        executor = context.__enter__()
-        clock.exclude(perf_counter() - before)
-        try:
-            yield executor
-        finally:
-            before = perf_counter()
-            context.__exit__(None, None, None)
-            clock.exclude(perf_counter() - before)
-
-    with patch("pipeline.run.connect", timed_connect):
-        yield
 
 
 def main() -> None:

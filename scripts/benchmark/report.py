@@ -103,10 +103,7 @@ def _show_kind(console: Console, subject: Subject, kind: str, series: Sequence[S
     console.print(table)
     for each in series:
         if each.contender == OURS and each.done:
-            starts = statistics.median(answer.start_seconds for answer in each.done)
-            console.print(
-                f"not counted: starting and stopping the cluster {starts:.2f} s, warm-up {each.warm_up.seconds:.2f} s"
-            )
+            console.print(f"not counted: warm-up {each.warm_up.seconds:.2f} s")
 
 
 def _differences(series: Series) -> str:

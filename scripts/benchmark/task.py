@@ -75,8 +75,6 @@ class Answer:
     ----------
     seconds : float
         Of the work alone.
-    start_seconds : float
-        What starting a cluster for it took besides.
     cpu_seconds : float, optional
         That the process used for the work, in all of its threads; None where other processes did it.
     peak_bytes : int, optional
@@ -92,7 +90,6 @@ class Answer:
     """
 
     seconds: float = 0.0
-    start_seconds: float = 0.0
     cpu_seconds: float | None = None
     peak_bytes: int | None = None
     extra: dict[str, float] = field(default_factory=dict)

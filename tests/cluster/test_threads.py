@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import gc
 import signal
+import sys
 import threading
+import weakref
 from collections import Counter
 from pathlib import Path
 from typing import Any
 
+import dask
 import dask.array
+import numpy as np
 import pytest
 import zarr
 
@@ -18,8 +23,10 @@ from pipeline.cluster import ThreadsExecutor, connect, workers_of, workers_plann
 from pipeline.config import LocalClusterConfig
 from pipeline.errors import ChunkError, DataError
 from pipeline.executor import SerialExecutor
+from pipeline.source.lazy import LazySource
+from pipeline.source.memory import MemorySource
 from pipeline.source.open import open_source
-from tests.cluster.tasks import ONE_BY_ONE, VALUES, Slow, Total, assert_nothing_goes_on, wait_for
+from tests.cluster.tasks import ONE_BY_ONE, SOURCE, VALUES, Slow, Total, assert_nothing_goes_on, wait_for
 
 
 @pytest.mark.parametrize("threads", [1, 2, 5])
@@ -68,13 +75,6 @@ def test_after_an_interrupt_no_thread_works_on_the_run(tmp_path: Path) -> None:
     assert 2 <= len(began) <= 4
 
 
-def test_a_dask_array_is_read_as_tasks_of_its_own_graph() -> None:
-    lazy = dask.array.from_array(VALUES, chunks=(7, 2))
-    normalize: list[Any] = [{"zscore": {"per": ["gene"]}}]
-    expected = fit(VALUES, dims=["cell", "gene"], normalize=normalize).digest
-    assert fit(lazy, dims=["cell", "gene"], normalize=normalize).digest == expected
-
-
 def test_blocks_are_told_one_at_a_time() -> None:
     inside, most = 0, 0
 
@@ -101,7 +101,7 @@ def test_what_cannot_be_read_ends_the_run_with_an_error_of_its_own(tmp_path: Pat
         ThreadsExecutor(2).hold(source, (5, 3), lambda _: None)
 
 
-def test_no_more_results_wait_than_groups_and_threads(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_no_more_results_wait_than_groups_and_threads() -> None:
     """However many blocks there are: one result of each group, one in each thread, and what each merges it with."""
     alive, most, lock = 0, 0, threading.Lock()
 
@@ -140,3 +140,101 @@ def test_every_thread_works() -> None:
             return super().__call__(block, values, room)
 
     assert ThreadsExecutor(4).map_merge(Meeting(), sum, ONE_BY_ONE, lambda _: None) == [VALUES.sum()]
+
+
+@pytest.mark.parametrize("lazily", [False, True], ids=["stored", "dask"])
+def test_an_error_in_telling_or_merging_is_raised_whole(lazily: bool) -> None:
+    source: Any = LazySource(dask.array.from_array(VALUES, chunks=(1, 3)), ("cell", "gene")) if lazily else SOURCE
+    before = threading.active_count()
+
+    def fail(_: Any) -> Any:
+        raise DataError("what was told")
+
+    for merge, advance in ((sum, fail), (fail, lambda _: None)):
+        with pytest.raises(DataError, match="what was told"):
+            ThreadsExecutor(3).map_merge(Total(source), merge, ONE_BY_ONE, advance)
+    assert threading.active_count() == before
+
+
+def test_the_first_error_is_raised_and_no_block_begins_after_it() -> None:
+    """Two threads fail, one a moment after the other; the third is given no block after that."""
+    together, failed, begun = threading.Barrier(3, timeout=20), threading.Event(), 0
+
+    class Failing(Total):
+        def __call__(self, block: Any, values: Any, room: Any) -> float:
+            nonlocal begun
+            begun += 1
+            place = together.wait() if begun <= 3 else 3
+            if place == 0:
+                failed.set()
+                raise DataError("first")
+            failed.wait(20)
+            threading.Event().wait(0.05)
+            if place == 1:
+                raise DataError("second")
+            return 0.0
+
+    for _ in range(5):
+        begun = 0
+        failed.clear()
+        with pytest.raises(DataError, match="first"):
+            ThreadsExecutor(3).map_merge(Failing(), sum, ONE_BY_ONE, lambda _: None)
+        assert begun == 3
+
+
+def test_nothing_is_kept_of_a_run_that_failed() -> None:
+    class Broken(MemorySource):
+        def read(self, block: Any, room: Any = None) -> Any:
+            if block.start[0] == 15:
+                raise DataError("the sixteenth block fails")
+            values = super().read(block, room).copy()
+            read.append(weakref.ref(values))
+            return values
+
+    read: list[weakref.ref[Any]] = []
+    gc.disable()
+    try:
+        with pytest.raises(DataError, match="sixteenth"):
+            ThreadsExecutor(2).hold(Broken(VALUES, ("cell", "gene")), (1, 3), lambda _: None)
+        assert len(read) >= 15
+        assert [values() for values in read] == [None] * len(read)
+    finally:
+        gc.enable()
+
+
+def test_holding_tells_of_every_block() -> None:
+    advanced: list[int] = []
+    held = ThreadsExecutor(2).hold(SOURCE, (7, 2), advanced.append)
+    assert Counter(advanced) == Counter(values.nbytes for values in held.held.values())
+    assert sum(advanced) == VALUES.nbytes
+
+
+def test_each_block_is_taken_once_whenever_threads_take_turns() -> None:
+    """Thousands of blocks that take no time, with threads that are stopped all the time."""
+    source: Any = MemorySource(np.ones((6000, 1)), ("cell", "gene"))
+    interval = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    try:
+        merged = ThreadsExecutor(8).map_merge(Total(source), sum, [Tiling.regular((6000, 1), (1, 1))] * 2, lambda _: None)
+    finally:
+        sys.setswitchinterval(interval)
+    assert merged == [6000.0, 6000.0]
+
+
+@pytest.mark.parametrize("named", ["work", "shared"])
+def test_what_blocks_of_a_dask_array_are_made_of_is_computed_once(named: str) -> None:
+    """Whatever its tasks are called; what is only read may be read again, as Dask itself does rather than hold it."""
+    calls: list[int] = []
+
+    def made(block: Any, block_info: Any = None) -> Any:
+        calls.append(1)
+        return block
+
+    means = dask.array.from_delayed(dask.delayed(lambda: VALUES.mean(0))(dask_key_name=named), (3,), "f8")
+    lazy = dask.array.from_array(VALUES, chunks=(1, 3)).map_blocks(made, dtype="f8")
+    centered = lazy - lazy.mean(0) - means
+    calls.clear()
+    manifest = fit(centered, dims=["cell", "gene"], normalize=[{"minmax": {"per": ["gene"]}}])
+    assert 20 <= len(calls) <= 40
+    expected = fit(centered.compute(), dims=["cell", "gene"], normalize=[{"minmax": {"per": ["gene"]}}])
+    assert manifest.digest == expected.digest

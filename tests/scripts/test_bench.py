@@ -150,7 +150,7 @@ def test_messages_survive_the_pipe() -> None:
     task = Task("fit", "in.zarr", "X", ("cell", "gene"), ("gene",), 2, 10, (5, 2), (5, 2), "out.zarr")
     assert Task.from_line(task.to_line()) == task
     assert task.reduced == (0,)
-    answer = Answer(1.5, 0.5, None, 7, {"x": 1.0}, {"numpy": "2"}, error="no\nline")
+    answer = Answer(1.5, None, 7, {"x": 1.0}, {"numpy": "2"}, error="no\nline")
     assert Answer.from_line(answer.to_line()) == answer
     assert "\n" not in answer.to_line()
 
