@@ -235,7 +235,7 @@ class OutputConfig(ApplyOutputConfig):
 
 
 class LocalClusterConfig(Section):
-    """Workers on this machine."""
+    """Threads of this process, so many for each of the workers; or, with `processes`, workers of Dask on this machine."""
 
     kind: Literal["local"] = Field(default="local", description="local or address")
     workers: Positive = Field(default=1, description="a number of workers, 1 or more")
