@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from typing import Any, Literal, TypedDict, Unpack, overload
 
 from pipeline.block import DEFAULT_BLOCK_BYTES
-from pipeline.cluster import connect, executor_on
+from pipeline.cluster import active_client, connect, executor_on
 from pipeline.config import LocalClusterConfig
 from pipeline.errors import ConfigError
 from pipeline.executor import Executor, SerialExecutor
@@ -22,6 +22,7 @@ from pipeline.passes import pass_blocks
 from pipeline.plan import plan_passes
 from pipeline.progress import SilentReporter
 from pipeline.run import fit_job
+from pipeline.source.lazy import LazySource
 
 
 class FitOptions(TypedDict, total=False):
@@ -82,7 +83,8 @@ def fit(
     Parameters
     ----------
     data : path, URL, Zarr store, zarr.Array, xarray.DataArray, dask.array.Array or array_like
-        Where `normalize` names several arrays also an xarray.Dataset or a mapping of arrays.
+        Where `normalize` names several arrays also an xarray.Dataset or a mapping of arrays. Memory is foreseen for stores
+        and arrays; what Dask holds while it makes a Dask array's chunks comes on top, as in any other use of it.
     array : str, optional
         Path of the array within a store; not needed where there is only one.
     normalize : sequence of mappings, or mapping of str to such a sequence
@@ -121,7 +123,8 @@ def fit(
     block_bytes : int or str
         Decoded bytes of one unit of work.
     client : distributed.Client, optional
-        Where to run. By default in this process: on all of its cores where there are several blocks.
+        Where to run. By default in this process, on all of its cores where there are several blocks; a Dask array on the
+        client that is active, where one is, as all that Dask computes.
 
     Returns
     -------
@@ -186,6 +189,8 @@ def fit(
 def _fit_here(job: Job, describe: bool, client: Any) -> Manifest:
     job.source.check()
     passes = plan_passes(job.steps, job.source, describe)
+    if client is None and isinstance(job.source, LazySource):
+        client = active_client()
     with _executor(client, small=all(len(pass_blocks(job, each)) <= 1 for each in passes)) as executor:
         return fit_job(job, passes, executor, SilentReporter())
 

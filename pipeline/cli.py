@@ -115,7 +115,7 @@ def main() -> None:
     """Normalize Zarr data of any size, and apply exactly the same transformation to new data.
 
     Relative paths, also those in a configuration, mean the current directory. Exit status: 0 done, 1 the run failed,
-    2 the request was wrong.
+    2 the request was wrong, 130 interrupted.
     """
 
 

@@ -96,11 +96,12 @@ def _note_errors(job: Job, index: int, statistics: Statistics | None, errors: Er
 
 def fit_plan(job: Job, passes: Sequence[Pass], workers: Workers) -> Plan:
     """The figures of the reads `passes` on `workers`."""
-    own, groups = parameter_bytes(job.steps, job.sizes), job.group_count * job.weight_count
+    own = parameter_bytes(job.steps, job.sizes)
     phases = []
     for each in passes:
         fitted = together(own[: max(each.fits, default=-1) + 1], job.chain_count)
         quantiles = max((own[index].stored for index in each.fits if "distribution" in job.steps[index].needs), default=0)
+        groups = (job.group_count + _groups_have_prefixes(job, each)) * job.weight_count
         phases.append(plan_fit(each, job.source, pass_blocks(job, each), workers, groups, fitted, quantiles))
     return Plan(tuple(passes), tuple(phases), workers.threads)
 
@@ -176,14 +177,19 @@ def _gathered(job: Job, each: Pass, task: Gather, executor: Executor, reporter: 
 
 
 def gather_task(job: Job, each: Pass, fitted: Fitted) -> Gather:
-    """What `each` does with a block. Groups differ in the steps before it only where some of those were fitted."""
+    """What `each` does with a block."""
     overall = job.chain(fitted[EVERYTHING][: each.at])
     weights = None if job.weights is None else job.weights[1]
-    if job.codes is None or all(step.fitted_per is None for step in job.steps[: each.at]):
+    if not _groups_have_prefixes(job, each) or job.codes is None:
         return Gather(job.source, overall, each.summaries, each.per, job.fitted_codes, weights=weights)
     prefixes = tuple(job.chain(fitted[code][: each.at]) for code in range(job.group_count))
     prefix = GroupedChain(overall, prefixes, job.codes)
     return Gather(job.source, prefix, each.summaries, each.per, job.fitted_codes, overall, weights)
+
+
+def _groups_have_prefixes(job: Job, each: Pass) -> bool:
+    """Whether groups differ in the steps before `each`: it then keeps summaries of all samples beside theirs."""
+    return job.codes is not None and any(step.fitted_per is not None for step in job.steps[: each.at])
 
 
 def fitted_chain(job: Job, fitted: Fitted) -> FittedChain | GroupedChain:

@@ -406,7 +406,10 @@ def plan_fit(
     leaves = -(-len(blocks) // max(1, trees))
     part = math.prod(largest[axis] for axis in feature_axes) / max(1, feature_count(source, each.per))
     in_tree = workers.scheduled or isinstance(source, LazySource)
-    summaries = _summaries_of_tree(leaves, workers.threads) if in_tree else SUMMARIES_A_THREAD * workers.threads + trees
+    if in_tree:
+        summaries = _summaries_of_tree(leaves, workers.threads)
+    else:
+        summaries = SUMMARIES_A_THREAD * min(workers.threads, len(blocks)) + trees
     at_once = math.ceil(summaries * part) + (trees > 1)
     merging = workers.threads * per_thread + _summaries_bytes(each, source, at_once * groups)
     deriving = _summaries_bytes(each, source, groups) + DERIVING * summary_bytes(each, source) + QUANTILES * quantile_bytes

@@ -14,7 +14,7 @@ import zarr
 from click.testing import CliRunner, Result
 from numpy.typing import NDArray
 
-from pipeline import Manifest, fit
+from pipeline import Manifest, fit, passes
 from pipeline.cli import main
 from pipeline.cluster import connect
 from pipeline.config import Config, LocalClusterConfig, parse_config
@@ -331,6 +331,28 @@ def test_memory_is_planned_for_every_group(tmp_path: Path) -> None:
     alone = plan_config(parse_config({**document, "fit": {}}, Config)).phases[0]
     assert grouped.peak_bytes_per_worker > alone.peak_bytes_per_worker
     assert (grouped.blocks, grouped.bytes_read) == (alone.blocks, alone.bytes_read)
+
+
+def test_memory_is_planned_for_all_samples_beside_groups_with_steps_of_their_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As many sets of summaries as are gathered."""
+    job = make_job(as_source(_array("float32")), CHAINS["two passes"], by="plate")
+    planned: list[int] = []
+    gathered: list[int] = []
+    plan_fit, gather_task = passes.plan_fit, passes.gather_task
+
+    def noting_plan(*given: Any) -> Any:
+        planned.append(given[4])
+        return plan_fit(*given)
+
+    def noting_task(*given: Any) -> Any:
+        task = gather_task(*given)
+        gathered.append(job.group_count + (task.overall is not None))
+        return task
+
+    monkeypatch.setattr(passes, "plan_fit", noting_plan)
+    monkeypatch.setattr(passes, "gather_task", noting_task)
+    fit_job(job, plan_passes(job.steps, job.source), SerialExecutor(), SilentReporter())
+    assert planned == gathered == [job.group_count, job.group_count + 1]
 
 
 def test_the_order_of_samples_leaves_no_trace() -> None:

@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import dask.array
 import numpy as np
 import pytest
 import yaml
@@ -32,7 +33,9 @@ from pipeline.plan import (
     summary_bytes,
 )
 from pipeline.run import plan_config
+from pipeline.source.lazy import LazySource
 from pipeline.source.memory import MemorySource
+from pipeline.source.source import Source
 from pipeline.source.zarr_source import ZarrSource
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -251,10 +254,20 @@ def test_what_a_step_observes_takes_a_read_of_its_own(options: dict[str, Any], e
 
 
 def test_threads_that_merge_at_once_are_predicted_to_hold_less_than_a_tree() -> None:
-    source = MemorySource(np.broadcast_to(np.float32(0), (200_000, 2000)), ("cell", "gene"), "cell", {})
-    each, blocks = Pass(0, ("gene",), ("covariance",), (0,)), Tiling.regular(source.shape, (200, 2000))
-    tree, threads = (
-        plan_fit(each, source, blocks, Workers(threads=8, scheduled=scheduled)).peak_bytes_per_worker
-        for scheduled in (True, False)
-    )
-    assert tree - threads == (48 - 25) * summary_bytes(each, source)
+    """What each thread merges, with what and into what, and one that waits of each box of features."""
+    values = np.broadcast_to(np.float32(0), (200_000, 2000))
+    source = MemorySource(values, ("cell", "gene"), "cell", {})
+    each = Pass(0, ("gene",), ("covariance",), (0,))
+
+    def summaries(source: Source, step: tuple[int, ...], threads: int, scheduled: bool) -> float:
+        blocks = Tiling.regular(source.shape, step)
+        planned = plan_fit(each, source, blocks, Workers(threads=threads, scheduled=scheduled)).peak_bytes_per_worker
+        none = plan_fit(Pass(0, ("gene",), (), (0,)), source, blocks, Workers(threads=threads)).peak_bytes_per_worker
+        return (planned - none) / summary_bytes(each, source)
+
+    assert summaries(source, (200, 2000), 8, scheduled=True) == 48
+    assert summaries(source, (200, 2000), 8, scheduled=False) == 25
+    assert summaries(source, (20_000, 500), 8, scheduled=False) == -(-(3 * 8 + 4) // 4) + 1
+    lazy = LazySource(dask.array.zeros((200_000, 2000), chunks=(200, 2000), dtype="f4"), ("cell", "gene"))
+    assert summaries(lazy, (200, 2000), 8, scheduled=False) == 48
+    assert summaries(source, (200_000, 2000), 8, scheduled=False) < 13

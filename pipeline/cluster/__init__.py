@@ -3,8 +3,8 @@
 Not here: what the tasks do. This is the only package of the batch job that knows Dask.
 """
 
-from pipeline.cluster.client import DaskExecutor, executor_on
+from pipeline.cluster.client import DaskExecutor, active_client, executor_on
 from pipeline.cluster.connection import connect, workers_of, workers_planned
 from pipeline.cluster.threads import ThreadsExecutor
 
-__all__ = ["DaskExecutor", "ThreadsExecutor", "connect", "executor_on", "workers_of", "workers_planned"]
+__all__ = ["DaskExecutor", "ThreadsExecutor", "active_client", "connect", "executor_on", "workers_of", "workers_planned"]

@@ -22,7 +22,7 @@ from distributed.comm.core import CommClosedError
 from distributed.protocol.pickle import dumps
 
 from pipeline.block import Block, Tiling
-from pipeline.cluster.graph import Reading, Work
+from pipeline.cluster.graph import Progress, Reading, Work
 from pipeline.errors import ClusterError, some_of
 from pipeline.executor import Advance, BlockTask
 from pipeline.source.held import HeldSource
@@ -183,7 +183,7 @@ def _advance_each(advance: Advance, blocks_bytes: Iterable[int]) -> None:
         advance(nbytes)
 
 
-class _Progress:
+class _Progress(Progress):
     """Tells the client which blocks a task has done, through the scheduler's event log; seldom, since the scheduler is one.
 
     Parameters
@@ -223,6 +223,15 @@ class _Progress:
             if known is not None and known.state == "cancelled":
                 raise distributed.Reschedule
             yield block
+
+
+def active_client() -> Client | None:
+    """The client on which Dask would compute now; None where there is none."""
+    try:
+        client: Client = distributed.default_client()
+    except ValueError:
+        return None
+    return client
 
 
 def executor_on(client: Client) -> DaskExecutor:

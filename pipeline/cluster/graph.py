@@ -71,8 +71,8 @@ class Work:
         """
         layer: dict[Any, Any] = {shared: self} if isinstance(shared, str) else {}
         source = self.task.source
-        pieces = _pieces(source, chain.from_iterable(self.groups)) if isinstance(source, LazySource) else []
-        piece_keys = iter(flatten([piece.__dask_keys__() for piece in pieces]))
+        pieces = _add_pieces(source, chain.from_iterable(self.groups), layer) if isinstance(source, LazySource) else []
+        piece_keys = iter(pieces)
         step = blocks_per_task(source, sum(map(len, self.groups)), self.groups[0][0].size, threads)
         roots = []
         for group, blocks in enumerate(self.groups):
@@ -86,7 +86,7 @@ class Work:
                 else:
                     layer[leaves[-1]] = (_run_blocks, shared, group, first, min(first + step, len(blocks)))
             roots.append(_merge_tree(leaves, f"merge-{self.run}-{group}", shared, layer))
-        return HighLevelGraph.from_collections(self.run, layer, pieces), roots
+        return HighLevelGraph.from_collections(self.run, layer, ()), roots
 
 
 @dataclass(frozen=True)
@@ -106,9 +106,16 @@ class Reading:
         return HighLevelGraph.from_collections(self.run, layer, ()), keys
 
 
-def _pieces(source: LazySource, blocks: Iterable[Block]) -> list[Any]:
-    """The blocks of a Dask array as arrays of one chunk; together, so that what all of them need is computed once."""
-    return list(optimize(*(source.lazy[block.slices].rechunk(-1) for block in blocks)))
+def _add_pieces(source: LazySource, blocks: Iterable[Block], layer: dict[Any, Any]) -> list[Any]:
+    """Add what makes the blocks of a Dask array to `layer`; the key of each.
+
+    They are optimized together: what all of them need is computed once, and only what is read for it is read again, not held.
+    Each ends in a task of its own: one that is a future already would not be in the graph, and its key stand for nothing.
+    """
+    parts = (source.lazy[block.slices].rechunk(-1) for block in blocks)
+    pieces = optimize(*(part.map_blocks(np.asarray, dtype=part.dtype) for part in parts))
+    layer.update(pieces[0].__dask_graph__())  # each has the graph of all
+    return list(flatten([piece.__dask_keys__() for piece in pieces]))
 
 
 def _merge_tree(keys: list[str], name: str, shared: Any, layer: dict[Any, Any]) -> str:
@@ -143,7 +150,7 @@ def _run_blocks(work: Work, group: int, first: int, stop: int) -> Any:
 def _run_piece(work: Work, group: int, index: int, values: Any) -> Any:
     """The result of a block of a Dask array, whose values are those of a task of its own."""
     progress = work.progress()
-    result = work.task(work.groups[group][index], np.asarray(values), Room())
+    result = work.task(work.groups[group][index], values, Room())
     progress.add(values.nbytes)
     progress.tell()
     return result

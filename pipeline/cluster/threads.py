@@ -112,7 +112,7 @@ class _Shared(Iterator[Item]):
         """Give nothing any more, because of `error`."""
         with self._lock:
             self._items = iter(())
-            self._error = self._error or error
+            self._error = error if self._error is None else self._error
 
     def check(self) -> None:
         """Raise the first error; without a reference to it, which would keep all that its frames hold in memory."""

@@ -176,7 +176,8 @@ class Distribution:
         """Whether the entries of each feature are in the order of their lower ends, and of their upper ones."""
         from pipeline.statistics.kernel_buckets import ends_ascend
 
-        return self.radius is None or bool(ends_ascend(self.values, self.radius, self.ends))
+        assert self.radius is not None
+        return bool(ends_ascend(self.values, self.radius, self.ends))
 
     def deviations(self, center: ArrayLike) -> Distribution:
         """The distribution of |x − center|, where `center` is broadcastable to the feature shape."""

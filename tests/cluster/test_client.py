@@ -195,6 +195,15 @@ def test_a_dask_array_is_read_as_tasks_of_its_own_graph(address: AddressClusterC
     assert fit(lazy, dims=["cell", "gene"], normalize=[{"unit_norm": {}}, *normalize]).statistics[0].before_step == 1
 
 
+def test_a_dask_array_is_fitted_where_its_parts_are(address: AddressClusterConfig) -> None:
+    """Parts that workers hold are nowhere else: who fits a persisted array means the client that is active."""
+    expected = fit(VALUES, dims=["cell", "gene"], normalize=["maxabs"]).digest
+    with Client(address.address):
+        for chunks in ((7, 2), (20, 3)):
+            persisted = (dask.array.from_array(VALUES / 2, chunks=chunks) * 2).persist()
+            assert fit(persisted, dims=["cell", "gene"], normalize=["maxabs"]).digest == expected
+
+
 def test_stores_are_opened_by_workers(address: AddressClusterConfig, tmp_path: Any) -> None:
     array = zarr.create_array(
         LocalStore(tmp_path / "x.zarr"), shape=(20, 3), chunks=(5, 3), dtype="f8", dimension_names=("cell", "gene")

@@ -20,6 +20,7 @@ import zarr
 from pipeline import fit
 from pipeline.block import Tiling
 from pipeline.cluster import ThreadsExecutor, connect, workers_of, workers_planned
+from pipeline.cluster.graph import Work
 from pipeline.config import LocalClusterConfig
 from pipeline.errors import ChunkError, DataError
 from pipeline.executor import SerialExecutor
@@ -238,3 +239,28 @@ def test_what_blocks_of_a_dask_array_are_made_of_is_computed_once(named: str) ->
     assert 20 <= len(calls) <= 40
     expected = fit(centered.compute(), dims=["cell", "gene"], normalize=[{"minmax": {"per": ["gene"]}}])
     assert manifest.digest == expected.digest
+
+
+def test_the_graph_of_a_dask_array_grows_with_its_blocks() -> None:
+    """Not with their square, were every block's part of it kept by itself."""
+
+    def entries(chunks: int) -> int:
+        lazy = dask.array.zeros((chunks, 3), chunks=(1, 3))
+        source: Any = LazySource(lazy - lazy.mean(0), ("cell", "gene"))
+        work = Work("run", Total(source), sum, [source.blocks(frozenset())], lambda: None)
+        return sum(len(layer) for layer in work.graph("work", 2)[0].layers.values())
+
+    assert entries(400) <= 4.2 * entries(100) <= 4.2 * 100 * 8
+
+
+def test_an_error_that_is_false_is_raised_too() -> None:
+    class EmptyError(Exception):
+        def __len__(self) -> int:
+            return 0
+
+    class Failing(Total):
+        def __call__(self, block: Any, values: Any, room: Any) -> float:
+            raise EmptyError
+
+    with pytest.raises(EmptyError):
+        ThreadsExecutor(2).map_merge(Failing(), sum, ONE_BY_ONE, lambda _: None)

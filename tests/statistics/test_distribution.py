@@ -184,3 +184,7 @@ def test_bounds_are_the_quantiles_of_the_ends_in_whichever_order_they_are():
             np.testing.assert_array_equal(found, np.quantile(np.repeat(end, distribution.counts), [0.1, 0.5, 0.9]))
     widest = Distribution((), np.array([1e308]), np.array([1]), np.array([1]), np.array([1e308]))
     assert widest.bounds(0.5) == (0.0, np.finfo(np.float64).max)
+    lowest = Distribution((), np.array([-1e308]), np.array([1]), np.array([1]), np.array([1e308]))
+    assert lowest.bounds(0.5) == (-np.finfo(np.float64).max, 0.0)
+    weighted = Distribution((), np.array([1.0, 4.0]), np.array([0.5, 0.25]), np.array([2]), np.array([0.5, 1.0]))
+    assert [bound.tolist() for bound in weighted.bounds([0.1, 0.9])] == [[0.5, 3.0], [1.5, 5.0]]
