@@ -124,8 +124,7 @@ class SerialExecutor:
     def hold(self, source: Source, step: tuple[int, ...], advance: Advance) -> HeldSource:
         held = {}
         for block in tile(source.shape, step):
-            held[block] = read_to_hold(source, block)
-            advance(decoded_bytes(block, source.dtype))
+            held[block] = read_to_hold(source, block, advance)
         return HeldSource(source, step, held)
 
 
@@ -168,10 +167,11 @@ def run_block(task: BlockTask[Result], block: Block, advance: Advance, reading: 
     return result
 
 
-def read_to_hold(source: Source, block: Block) -> NDArray[Any]:
+def read_to_hold(source: Source, block: Block, advance: Advance) -> NDArray[Any]:
     """The values of `block`, which nobody changes."""
     values = source.read(block)
     values.setflags(write=False)
+    advance(decoded_bytes(block, source.dtype))
     return values
 
 

@@ -165,7 +165,6 @@ def _run_held(work: Work, group: int, index: int, held: Sequence[NDArray[Any]]) 
 
 def _read_box(reading: Reading, index: int) -> NDArray[Any]:
     progress = reading.progress()
-    values = read_to_hold(reading.source, reading.boxes[index])
-    progress.add(values.nbytes)
+    values = read_to_hold(reading.source, reading.boxes[index], progress.add)
     progress.tell()
     return values

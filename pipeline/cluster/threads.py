@@ -16,7 +16,7 @@ import dask.threaded
 
 from pipeline.block import Block, Tiling
 from pipeline.cluster.graph import Progress, Work
-from pipeline.executor import Advance, BlockTask, decoded_bytes, read_to_hold, run_block
+from pipeline.executor import Advance, BlockTask, read_to_hold, run_block
 from pipeline.room import Room
 from pipeline.source.held import HeldSource
 from pipeline.source.lazy import LazySource
@@ -48,12 +48,13 @@ class ThreadsExecutor:
         groups: Sequence[Sequence[Block]],
         advance: Advance,
     ) -> list[Result]:
-        told, merged = _Told(advance), _Merged(merge)
+        told = _Told(advance)
         if isinstance(task.source, LazySource):
             name = f"zarrnorm-{uuid4().hex}"
             graph, keys = Work(name, task, merge, groups, lambda: told).graph(f"work-{name}", self.threads)
             with ThreadPoolExecutor(self.threads) as pool:
                 return list(dask.threaded.get(graph, keys, pool=pool))
+        merged = _Merged(merge)
 
         def work(blocks: Iterator[tuple[int, Block]]) -> None:
             reading, working = Room(), Room()
@@ -68,8 +69,7 @@ class ThreadsExecutor:
 
         def read(boxes: Iterator[Block]) -> None:
             for box in boxes:
-                held[box] = read_to_hold(source, box)
-                told.add(decoded_bytes(box, source.dtype))
+                held[box] = read_to_hold(source, box, told.add)
 
         self._share_out(Tiling.regular(source.shape, step), read)
         return HeldSource(source, step, held)
